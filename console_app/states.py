@@ -1,0 +1,48 @@
+"""How each state looks: always a glyph, a word and a colour; the colour is a class of the style sheet."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
+
+
+class Look(NamedTuple):
+    glyph: str
+    word: str | Promise
+    hue: str
+
+
+UNKNOWN_HUE = "idle"
+LOOKS: dict[str, Look] = {
+    "waiting": Look("○", _("waiting"), "idle"),
+    "queued": Look("◔", _("queued"), "live"),
+    "running": Look("●", _("running"), "live"),
+    "succeeded": Look("✓", _("succeeded"), "good"),
+    "failed": Look("✕", _("failed"), "bad"),
+    "timed_out": Look("✕", _("timed out"), "bad"),
+    "cancelled": Look("■", _("cancelled"), "stopped"),
+    "skipped": Look("↷", _("skipped"), "idle"),
+    "upstream_failed": Look("⇡", _("upstream failed"), "bad"),
+    "expired": Look("⌀", _("expired"), "gone"),
+    "lost": Look("⌀", _("lost"), "gone"),
+    "quarantined": Look("⌀", _("quarantined"), "gone"),
+    # Not states of a run, but shown in the same language.
+    "retrying": Look("↻", _("retrying"), "late"),
+    "late": Look("↻", _("late"), "late"),
+    "held": Look("‖", _("held"), "held"),
+    "paused": Look("‖", _("paused"), "held"),
+    "missed": Look("⌀", _("missed"), "gone"),
+    "active": Look("●", pgettext_lazy("task", "active"), "good"),
+    "disabled": Look("‖", _("disabled"), "held"),
+    "online": Look("●", pgettext_lazy("worker", "online"), "good"),
+    "draining": Look("◔", pgettext_lazy("worker", "draining"), "late"),
+    "offline": Look("■", pgettext_lazy("worker", "offline"), "stopped"),
+}
+
+
+def look(state: str) -> Look:
+    """The look of a state; one that this version does not know is shown by its code."""
+    return LOOKS.get(state) or Look("○", state, UNKNOWN_HUE)
