@@ -1,0 +1,47 @@
+"""Who asks: a user, a program with an API key, or the system itself. Every service call takes one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from access_app.models import ApiKey
+
+
+@dataclass
+class Actor:
+    """One asker, for the length of a request or command.
+
+    `role_cap` limits what a key may do; `roles` remembers the roles looked up so far, by project id.
+    """
+
+    name: str
+    user: Any = None
+    role_cap: str | None = None
+    address: str | None = None
+    request_id: str = ""
+    roles: dict[int, str | None] = field(default_factory=dict)
+
+    @property
+    def is_system(self) -> bool:
+        return self.user is None
+
+
+def system_actor(name: str = "system") -> Actor:
+    """The scheduler itself: dispatchers, workers and `manage.py` commands of whoever has a shell here."""
+    return Actor(name=name)
+
+
+def user_actor(user: Any, *, address: str | None = None, request_id: str = "") -> Actor:
+    return Actor(name=f"user {user.get_username()}", user=user, address=address, request_id=request_id)
+
+
+def request_actor(request: Any) -> Actor:
+    """The actor of a Django or DRF request that has passed authentication."""
+    address = request.META.get("REMOTE_ADDR") or None
+    request_id = getattr(request, "request_id", "")
+    key = getattr(request, "auth", None)
+    if isinstance(key, ApiKey):
+        name = f"key {key.name} of {request.user.get_username()}"
+        return Actor(name=name, user=request.user, role_cap=key.role, address=address, request_id=request_id)
+    return user_actor(request.user, address=address, request_id=request_id)

@@ -1,0 +1,129 @@
+"""Who may do what: the role x verb table and the one check that every service makes.
+
+Grants are object permissions on projects, kept by django-guardian. A superuser holds the admin role everywhere; an API
+key can do at most what its own role allows, whatever its user may do.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from access_app.errors import NotFound, PermissionRefused
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+    from access_app.actors import Actor
+
+
+class Role(models.TextChoices):
+    """Roles in ascending order; each may do all that the one before it may."""
+
+    VIEWER = "viewer", _("viewer")
+    OPERATOR = "operator", _("operator")
+    EDITOR = "editor", _("editor")
+    ADMIN = "admin", _("admin")
+
+
+class Verb(StrEnum):
+    """What can be done to the objects of a project."""
+
+    VIEW = "view"
+    SEE_OUTPUT = "see_output"
+    RUN = "run"
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    EDIT = "edit"
+    MANAGE = "manage"
+
+
+ROLE_ORDER: tuple[str, ...] = tuple(Role.values)
+LEAST_ROLE: dict[Verb, Role] = {
+    Verb.VIEW: Role.VIEWER,
+    Verb.SEE_OUTPUT: Role.VIEWER,
+    Verb.RUN: Role.OPERATOR,
+    Verb.CANCEL: Role.OPERATOR,
+    Verb.PAUSE: Role.OPERATOR,
+    Verb.EDIT: Role.EDITOR,
+    Verb.MANAGE: Role.ADMIN,
+}
+
+
+def allows(role: str | None, verb: Verb) -> bool:
+    """Whether the role (or None) may do the verb."""
+    return role is not None and ROLE_ORDER.index(role) >= ROLE_ORDER.index(LEAST_ROLE[verb])
+
+
+def role_permission(role: str) -> str:
+    """The guardian permission codename, on Project, that stands for a role."""
+    return f"role_{role}"
+
+
+def role_in(actor: Actor, project_id: int) -> str | None:
+    """The actor's role in a project, or None. One query at most per project and actor, then remembered."""
+    if actor.is_system:
+        return Role.ADMIN
+    if project_id not in actor.roles:
+        actor.roles[project_id] = _user_role(actor.user, project_id)
+    return _capped(actor.roles[project_id], actor.role_cap)
+
+
+def require(actor: Actor, verb: Verb, project_id: int) -> None:
+    """Raise NotFound when the actor may not even see the project, PermissionRefused when it lacks just this verb.
+
+    Foreign objects answer as if they did not exist, so that names and counts do not leak.
+    """
+    role = role_in(actor, project_id)
+    if not allows(role, Verb.VIEW):
+        raise NotFound
+    if not allows(role, verb):
+        raise PermissionRefused(verb=str(verb), least_role=str(LEAST_ROLE[verb]))
+
+
+def require_everywhere(actor: Actor, verb: Verb) -> None:
+    """Raise PermissionRefused unless the actor holds the verb on the whole installation (workers, pools, users)."""
+    role = Role.ADMIN if actor.is_system or actor.user.is_superuser else None
+    if not allows(_capped(role, actor.role_cap), verb):
+        raise PermissionRefused(verb=str(verb), least_role=str(Role.ADMIN))
+
+
+def visible_project_ids(actor: Actor) -> list[int] | None:
+    """Ids of the projects that the actor may see, or None for all of them."""
+    if actor.is_system or actor.user.is_superuser:
+        return None
+    from guardian.shortcuts import get_objects_for_user
+
+    permissions = [f"tasks_app.{role_permission(role)}" for role in ROLE_ORDER]
+    found = get_objects_for_user(actor.user, permissions, any_perm=True, accept_global_perms=False)
+    return list(found.values_list("pk", flat=True))
+
+
+def grant(user: AbstractBaseUser, role: str, project: models.Model) -> None:
+    """Give the user exactly this role in the project, in place of any other."""
+    from guardian.shortcuts import assign_perm, remove_perm
+
+    for other in ROLE_ORDER:
+        if other != role:
+            remove_perm(role_permission(other), user, project)
+    assign_perm(role_permission(role), user, project)
+
+
+def _user_role(user: Any, project_id: int) -> str | None:
+    if user.is_superuser:
+        return Role.ADMIN
+    from django.apps import apps
+    from guardian.shortcuts import get_perms
+
+    project = apps.get_model("tasks_app", "Project")(pk=project_id)
+    held = set(get_perms(user, project))
+    return next((role for role in reversed(ROLE_ORDER) if role_permission(role) in held), None)
+
+
+def _capped(role: str | None, cap: str | None) -> str | None:
+    if role is None or cap is None:
+        return role
+    return min(role, cap, key=ROLE_ORDER.index)

@@ -1,0 +1,231 @@
+"""The one settings file. Every knob of ours is SCHEDULER_*; docs/configuration.md lists them all."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+
+from scheduler_site.env import BASE_DIR, choice, database, env, positive
+from scheduler_site.logging import configure_logging
+
+# --- Where and who --------------------------------------------------------------------------------------------------
+SCHEDULER_ENV = choice("SCHEDULER_ENV", "development", ("development", "production"))
+PRODUCTION = SCHEDULER_ENV == "production"
+DEBUG = False
+SCHEDULER_DATA_DIR = Path(env.str("SCHEDULER_DATA_DIR", str(BASE_DIR / "var"))).resolve()
+
+
+def _secret_key() -> str:
+    """The signing key: given, or (outside production) generated once and kept beside the data."""
+    given: str = env.str("SCHEDULER_SECRET_KEY", "")
+    if given:
+        return given
+    if PRODUCTION:
+        raise ImproperlyConfigured("SCHEDULER_SECRET_KEY is empty. Set it to at least 50 random characters.")
+    path = SCHEDULER_DATA_DIR / "secret_key"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f"secret_key.{secrets.token_hex(4)}")
+        fresh.touch(mode=0o600)
+        fresh.write_text(secrets.token_urlsafe(64))
+        try:
+            # link() fails when another process was first: exactly one key survives a race of first starts.
+            path.hardlink_to(fresh)
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return path.read_text()
+
+
+SECRET_KEY = _secret_key()
+ALLOWED_HOSTS = env.list("SCHEDULER_ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"] if not PRODUCTION else [])
+CSRF_TRUSTED_ORIGINS = env.list("SCHEDULER_CSRF_TRUSTED_ORIGINS", [])
+
+# --- Applications ---------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "knox",
+    "guardian",
+    "django_celery_beat",
+    "django_prometheus",
+    "django_htmx",
+    "csp",
+    "access_app",
+    "tasks_app",
+    "workers_app",
+    "dispatcher_app",
+    "monitoring_app",
+    "console_app",
+]
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "monitoring_app.logs.RequestContextMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+ROOT_URLCONF = "scheduler_site.urls"
+WSGI_APPLICATION = "scheduler_site.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+APPEND_SLASH = True
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.template.context_processors.i18n",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "csp.context_processors.nonce",
+            ],
+        },
+    },
+]
+
+# --- Database and broker --------------------------------------------------------------------------------------------
+DATABASES = {"default": database("DATABASE_URL", f"sqlite:///{SCHEDULER_DATA_DIR}/scheduler.sqlite3")}
+SCHEDULER_BROKER_URL: str = env.str("CELERY_BROKER_URL", "") or "memory://"
+# Prefixed to every queue name, so that two installations can share one broker.
+SCHEDULER_QUEUE_PREFIX: str = env.str("SCHEDULER_QUEUE_PREFIX", "scheduler")
+
+# --- The scheduler's own clockwork (seconds unless said otherwise) ----------------------------------------------------
+SCHEDULER_TICK_SECONDS = positive("SCHEDULER_TICK_SECONDS", 1.0)
+SCHEDULER_HEARTBEAT_SECONDS = positive("SCHEDULER_HEARTBEAT_SECONDS", 5.0)
+SCHEDULER_LEASE_SECONDS = positive("SCHEDULER_LEASE_SECONDS", 15.0)
+# A queued run that nobody claimed for this long is published again.
+SCHEDULER_SWEEP_SECONDS = positive("SCHEDULER_SWEEP_SECONDS", 15.0)
+# How long a stopping worker lets its runs finish before it ends them and hands them back.
+SCHEDULER_DRAIN_SECONDS = positive("SCHEDULER_DRAIN_SECONDS", 60.0)
+# TERM to KILL for the process group of a cancelled or timed out run.
+SCHEDULER_KILL_GRACE_SECONDS = positive("SCHEDULER_KILL_GRACE_SECONDS", 5.0)
+SCHEDULER_SCRIPTS_DIR = Path(env.str("SCHEDULER_SCRIPTS_DIR", str(SCHEDULER_DATA_DIR / "scripts"))).resolve()
+SCHEDULER_CALLABLES: list[str] = env.list("SCHEDULER_CALLABLES", [])
+# Address ranges that `http` runs may reach although they are private, e.g. 10.1.0.0/16,127.0.0.0/8.
+SCHEDULER_HTTP_ALLOW: list[str] = env.list("SCHEDULER_HTTP_ALLOW", [])
+SCHEDULER_OUTPUT_BYTES = int(positive("SCHEDULER_OUTPUT_BYTES", 1024 * 1024))
+SCHEDULER_LINE_BYTES = int(positive("SCHEDULER_LINE_BYTES", 16 * 1024))
+
+# --- Sign-in, sessions, keys ----------------------------------------------------------------------------------------
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "guardian.backends.ObjectPermissionBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+LOGIN_URL = "console:sign_in"
+LOGIN_REDIRECT_URL = "console:overview"
+LOGOUT_REDIRECT_URL = "console:sign_in"
+ANONYMOUS_USER_NAME = None  # guardian: no anonymous row, nothing anonymous at all
+KNOX_TOKEN_MODEL = "access_app.ApiKey"  # noqa: S105  (a model path, not a secret)
+REST_KNOX = {"TOKEN_PREFIX": "dts_", "TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Bearer"}
+
+# --- Web hardening ----------------------------------------------------------------------------------------------------
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = PRODUCTION
+CSRF_COOKIE_SECURE = PRODUCTION
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_SSL_REDIRECT = PRODUCTION and env.bool("SCHEDULER_SSL_REDIRECT", True)
+SECURE_HSTS_SECONDS = 31536000 if PRODUCTION else 0
+SECURE_REDIRECT_EXEMPT = [r"^health/live/?$"]
+if env.bool("SCHEDULER_TRUST_FORWARDED_PROTO", False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
+CONTENT_SECURITY_POLICY = {
+    "EXCLUDE_URL_PREFIXES": ["/admin/", "/api/docs"],
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "connect-src": ["'self'"],
+        "object-src": ["'none'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+    },
+}
+
+# --- REST API -----------------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "access_app.authentication.ApiKeyAuthentication",
+        "access_app.authentication.ConsoleSessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["access_app.api.parsers.StrictJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_PAGINATION_CLASS": "access_app.api.pagination.IdCursorPagination",
+    "EXCEPTION_HANDLER": "access_app.api.problems.problem_handler",
+    "DATETIME_FORMAT": "%Y-%m-%dT%H:%M:%S.%fZ",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Scheduler API",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": r"/api",
+}
+
+# --- Languages, time, files -------------------------------------------------------------------------------------------
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+# The zone that a new schedule and the console start with; instants are stored and sent in UTC.
+SCHEDULER_TIME_ZONE: str = env.str("SCHEDULER_TIME_ZONE", "UTC")
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = True
+SESSION_COOKIE_AGE = int(timedelta(days=7).total_seconds())
+
+# --- Logs ---------------------------------------------------------------------------------------------------------------
+SCHEDULER_LOG_FORMAT = choice("SCHEDULER_LOG_FORMAT", "text", ("text", "json"))
+SCHEDULER_LOG_LEVEL = choice("SCHEDULER_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+LOGGING_CONFIG = None
+configure_logging(SCHEDULER_LOG_FORMAT, SCHEDULER_LOG_LEVEL)
+PROMETHEUS_EXPORT_MIGRATIONS = False
+SILENCED_SYSTEM_CHECKS: list[str] = []

@@ -1,0 +1,14 @@
+"""The whole URL map on one screen."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("api/", include("access_app.api.urls")),
+    path("api/", include("tasks_app.api.urls")),
+    path("api/", include("workers_app.api.urls")),
+    path("api/", include("monitoring_app.api.urls")),
+    path("", include("monitoring_app.urls")),
+    path("", include("console_app.urls")),
+]

@@ -1,0 +1,155 @@
+"""What a task may be made of: each executor's name, the meaning of its command and the schema of its parameters.
+
+The implementations live in workers_app.executors, under the same names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from tasks_app.callables import allowed_modules
+from tasks_app.errors import InvalidInput
+
+PARAM_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
+MAX_PARAMS_BYTES = 64 * 1024
+
+# Parameters of shell and python runs become environment variables: their names must be names and they must be flat text.
+_ENVIRONMENT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "propertyNames": {"pattern": PARAM_NAME},
+    "additionalProperties": True,
+}
+_HTTP_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "method": {"enum": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]},
+        "headers": {"type": "object", "additionalProperties": {"type": "string"}},
+        "body": {},
+        "expected_statuses": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "integer", "minimum": 100, "maximum": 599},
+        },
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """One way to execute: `check_command` returns a sentence when the command cannot be right, else None."""
+
+    name: str
+    command_help: Any
+    params_schema: dict[str, Any]
+    check_command: Callable[[str], str | None]
+
+
+def _check_shell(command: str) -> str | None:
+    return None if command.strip() else _("Give the command line to run.")
+
+
+def _check_python(command: str) -> str | None:
+    import shlex
+
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        return _("The quotes of the command do not match: %(error)s.") % {"error": error}
+    if not words:
+        return _("Give a script below the scripts folder, then its arguments.")
+    if words[0].startswith("/") or ".." in words[0].split("/"):
+        return _("The script must lie below the scripts folder; use a relative path without '..'.")
+    return None
+
+
+def _check_callable(command: str) -> str | None:
+    module, _dot, name = command.rpartition(".")
+    if not re.fullmatch(r"[A-Za-z_][\w.]*", command, re.ASCII) or not module or not name:
+        return _("Give the dotted name of a registered callable, such as workers_app.samples.echo.")
+    if module not in allowed_modules():
+        return _("The module %(module)s is not among SCHEDULER_CALLABLES.") % {"module": module}
+    return None
+
+
+def _check_http(command: str) -> str | None:
+    try:
+        parts = urlsplit(command)
+        host = parts.hostname
+        parts.port  # noqa: B018  (raises for a port that is not a number)
+    except ValueError as error:
+        return _("The address cannot be read: %(error)s.") % {"error": error}
+    if parts.scheme not in ("http", "https") or not host or re.search(r"\s", command):
+        return _("Give a full address that begins with http:// or https://.")
+    if parts.username or parts.password:
+        return _("The address must not carry a user name or password.")
+    return None
+
+
+EXECUTORS: dict[str, Executor] = {
+    executor.name: executor
+    for executor in (
+        Executor("shell", gettext_lazy("A command line for /bin/sh -c."), _ENVIRONMENT_SCHEMA, _check_shell),
+        Executor(
+            "python",
+            gettext_lazy("A script below the scripts folder, with arguments."),
+            _ENVIRONMENT_SCHEMA,
+            _check_python,
+        ),
+        Executor(
+            "callable", gettext_lazy("The dotted name of a registered callable."), {"type": "object"}, _check_callable
+        ),
+        Executor("http", gettext_lazy("The address to call."), _HTTP_SCHEMA, _check_http),
+    )
+}
+
+
+def check(executor: str, command: str) -> None:
+    """Raise InvalidInput at `executor` or `command` when they cannot work."""
+    known = EXECUTORS.get(executor)
+    if known is None:
+        raise InvalidInput(
+            executor=_("Unknown executor %(name)r. Choose one of: %(names)s.")
+            % {"name": executor, "names": ", ".join(EXECUTORS)}
+        )
+    if "\x00" in command:
+        raise InvalidInput(command=_("The command must not contain a NUL character."))
+    if (problem := known.check_command(command)) is not None:
+        raise InvalidInput(command=problem)
+
+
+def check_params(executor: str, params: Any) -> None:
+    """Raise InvalidInput at `params` when they do not fit the executor's schema or are larger than 64 KiB."""
+    import json
+
+    if not isinstance(params, dict):
+        raise InvalidInput(params=_("Parameters are an object of names and values."))
+    if not params:
+        return
+    text = json.dumps(params)
+    if len(text) > MAX_PARAMS_BYTES:
+        raise InvalidInput(params=_("Parameters may be at most 64 KiB."))
+    if "\\u0000" in text:
+        raise InvalidInput(params=_("Parameters must not contain a NUL character."))
+    problem = _schema_problem(EXECUTORS[executor].params_schema, params)
+    if problem is not None:
+        raise InvalidInput(params=problem)
+
+
+def _schema_problem(schema: dict[str, Any], params: dict[str, Any]) -> str | None:
+    if schema == {"type": "object"}:
+        return None
+    from jsonschema import Draft202012Validator
+
+    error = next(iter(Draft202012Validator(schema).iter_errors(params)), None)
+    if error is None:
+        return None
+    place = "/".join(str(part) for part in error.absolute_path)
+    return f"{place}: {error.message}" if place else error.message

@@ -1,0 +1,172 @@
+"""A run, its edges to other runs, its events and its output."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from tasks_app.models.resource import Pool
+from tasks_app.models.schedule import Schedule
+from tasks_app.models.task import Task, TaskVersion
+from tasks_app.states import LIVE, TERMINAL, UNSUCCESSFUL, Reason, RunState
+
+STATE_CHOICES = [(state.value, state.value) for state in RunState]
+
+
+class RunType(models.TextChoices):
+    SCHEDULED = "scheduled", _("scheduled")
+    MANUAL = "manual", _("manual")
+    RERUN = "rerun", _("rerun")
+    UPSTREAM = "upstream", _("upstream")
+
+
+class Run(models.Model):
+    """One execution of a task version. `state` is written by transitions.py alone; `attempt` is the fence."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="runs", db_index=False)
+    version = models.ForeignKey(TaskVersion, on_delete=models.PROTECT, related_name="runs", db_index=False)
+    schedule = models.ForeignKey(Schedule, null=True, on_delete=models.SET_NULL, related_name="runs", db_index=False)
+    pool = models.ForeignKey(Pool, on_delete=models.PROTECT, related_name="runs", db_index=False)
+    # The run of the task whose firing planned this one as downstream; null on that first run itself.
+    root = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="members", db_index=False)
+    rerun_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="reruns", db_index=False)
+    run_type = models.CharField(max_length=10, choices=RunType.choices)
+    state = models.CharField(max_length=15, choices=STATE_CHOICES, default=RunState.WAITING.value)
+    reason = models.CharField(max_length=30, blank=True, choices=[(r.value, r.value) for r in Reason])
+    reason_detail = models.CharField(max_length=1000, blank=True)
+    attempt = models.PositiveSmallIntegerField(default=1)
+    worker_deaths = models.PositiveSmallIntegerField(default=0)
+    priority = models.PositiveSmallIntegerField()
+    trigger_rule = models.CharField(max_length=30, blank=True)
+    held = models.BooleanField(default=False)
+    # False while the trigger rule has not said `start`; always True for a run without upstream.
+    upstream_ready = models.BooleanField(default=True)
+    # True from planning until release has told the downstream runs that this one is terminal.
+    tell_downstream = models.BooleanField(default=False)
+    nominal_at = models.DateTimeField(null=True)
+    due_at = models.DateTimeField()
+    queued_at = models.DateTimeField(null=True)
+    sweep_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    cancel_requested_at = models.DateTimeField(null=True)
+    # The identity (UUID) of the worker that claimed it; workers live in an app above this one.
+    worker_id = models.UUIDField(null=True)
+    exit_code = models.IntegerField(null=True)
+    params = models.JSONField(default=dict)
+    output = models.JSONField(null=True)
+    idempotency_key = models.CharField(max_length=200, null=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("run")
+        verbose_name_plural = _("runs")
+        ordering = ("-id",)
+        constraints = (
+            models.UniqueConstraint(
+                fields=("schedule", "nominal_at"), name="run_once_per_instant", condition=Q(schedule__isnull=False)
+            ),
+            models.UniqueConstraint(
+                fields=("task", "idempotency_key"),
+                name="run_once_per_idempotency_key",
+                condition=Q(idempotency_key__isnull=False),
+            ),
+            models.UniqueConstraint(
+                fields=("root", "task"), name="run_once_per_root_and_task", condition=Q(root__isnull=False)
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=sorted(TERMINAL), finished_at__isnull=False)
+                | (~Q(state__in=sorted(TERMINAL)) & Q(finished_at__isnull=True)),
+                name="run_finished_at_is_terminal",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=RunState.RUNNING.value) | Q(worker_id__isnull=False, started_at__isnull=False),
+                name="run_running_has_worker",
+            ),
+            models.CheckConstraint(condition=Q(state__in=sorted(RunState)), name="run_state_known"),
+        )
+        indexes = (
+            # Reader: release.candidates, best first.
+            models.Index(
+                models.F("priority").desc(),
+                "due_at",
+                "id",
+                name="run_ready",
+                condition=Q(state=RunState.WAITING.value, upstream_ready=True, held=False),
+            ),
+            # Reader: rescue.unclaimed.
+            models.Index(fields=("sweep_at",), name="run_unclaimed", condition=Q(state=RunState.QUEUED.value)),
+            # Readers: gates (live runs of a task, of a pool).
+            models.Index(fields=("task",), name="run_live_of_task", condition=Q(state__in=sorted(LIVE))),
+            models.Index(fields=("pool",), name="run_live_of_pool", condition=Q(state__in=sorted(LIVE))),
+            # Readers: rescue.of_lost_workers, a worker's own beat.
+            models.Index(fields=("worker_id",), name="run_of_worker", condition=Q(state=RunState.RUNNING.value)),
+            # Reader: release.accept, upstream runs that ended and whose downstream runs do not know yet.
+            models.Index(fields=("finished_at",), name="run_to_tell", condition=Q(tell_downstream=True)),
+            # Reader: run lists of a task.
+            models.Index(fields=("task", "-id"), name="run_of_task"),
+            # Readers: last failures on the overview, alerts.
+            models.Index(fields=("-finished_at",), name="run_bad", condition=Q(state__in=sorted(UNSUCCESSFUL))),
+        )
+
+    def __str__(self) -> str:
+        return f"#{self.pk}"
+
+
+class RunDependency(models.Model):
+    """A frozen edge between two runs of one firing: later edits of the graph do not change it."""
+
+    upstream = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="downstream_edges", db_index=False)
+    downstream = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="upstream_edges")
+
+    class Meta:
+        verbose_name = _("run dependency")
+        verbose_name_plural = _("run dependencies")
+        constraints = (models.UniqueConstraint(fields=("upstream", "downstream"), name="run_dependency_once"),)
+
+    def __str__(self) -> str:
+        return f"#{self.upstream_id} → #{self.downstream_id}"
+
+
+class RunEvent(models.Model):
+    """One change of state. Written by the statement that made the change, never apart from it."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    at = models.DateTimeField()
+    from_state = models.CharField(max_length=15, blank=True)
+    to_state = models.CharField(max_length=15)
+    attempt = models.PositiveSmallIntegerField()
+    reason = models.CharField(max_length=30, blank=True)
+    detail = models.CharField(max_length=1000, blank=True)
+    actor = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        verbose_name = _("run event")
+        verbose_name_plural = _("run events")
+        ordering = ("id",)
+
+    def __str__(self) -> str:
+        return f"#{self.run_id}: {self.from_state} → {self.to_state}"
+
+
+class RunOutput(models.Model):
+    """A batch of consecutive output lines of one run: `lines` is [[at ISO 8601 UTC, stream, text], ...]."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="output_batches", db_index=False)
+    attempt = models.PositiveSmallIntegerField()
+    first_line = models.PositiveIntegerField()
+    line_count = models.PositiveIntegerField()
+    lines = models.JSONField()
+
+    class Meta:
+        verbose_name = _("run output")
+        verbose_name_plural = _("run output")
+        ordering = ("run", "first_line")
+        constraints = (
+            # Reader: queries.log_lines, and it keeps a zombie from writing over its successor.
+            models.UniqueConstraint(fields=("run", "first_line"), name="run_output_line_once"),
+        )
+
+    def __str__(self) -> str:
+        return f"#{self.run_id}: lines {self.first_line}+{self.line_count}"

@@ -1,0 +1,152 @@
+"""plan_runs: the run of each firing, with the runs of everything downstream and frozen edges between them.
+
+The one way in for schedules, triggers and reruns.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from tasks_app import transitions
+from tasks_app.dependencies import closure
+from tasks_app.models import RunDependency, Task, TaskDependency
+from tasks_app.models.run import RunType
+
+
+@dataclass(slots=True)
+class Firing:
+    """One run that is wanted: by a schedule (schedule and nominal time given) or by a person or program."""
+
+    task: Task
+    run_type: str
+    due_at: datetime
+    schedule_id: int | None = None
+    nominal_at: datetime | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    priority: int | None = None
+    idempotency_key: str | None = None
+    rerun_of_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What came of the firings: for each, in order, the id of its new run, or None where it had been planned before."""
+
+    run_ids: list[int | None]
+    downstream: int
+
+
+def plan_runs(firings: Sequence[Firing], *, now: datetime, actor: str) -> Plan:
+    """Insert the runs of the firings and of their downstream tasks, in a handful of statements for any number.
+
+    Needs no transaction of its own around it, but makes one: either a firing is planned with its whole downstream or
+    not at all.
+    """
+    if not firings:
+        return Plan([], 0)
+    with transaction.atomic():
+        graph = _Graph.below({firing.task.pk for firing in firings})
+        created = transitions.create(
+            [_root_row(firing, bool(graph.downstream_of.get(firing.task.pk))) for firing in firings],
+            now=now,
+            actor=actor,
+        )
+        run_ids = _match(firings, created)
+        planned = [(firing, id) for firing, id in zip(firings, run_ids, strict=True) if id is not None]
+        return Plan(run_ids, _plan_downstream(planned, graph, now=now, actor=actor))
+
+
+@dataclass(slots=True)
+class _Graph:
+    """The part of the task graph below some tasks."""
+
+    downstream_of: dict[int, set[int]]
+    tasks: dict[int, Task]
+
+    @classmethod
+    def below(cls, task_ids: Iterable[int]) -> _Graph:
+        """Read the edges level by level: one query a level, none beyond the first for tasks without downstream."""
+        downstream_of: dict[int, set[int]] = defaultdict(set)
+        frontier = set(task_ids)
+        seen = set(frontier)
+        while frontier:
+            edges = TaskDependency.objects.filter(upstream_id__in=frontier).values_list("upstream_id", "downstream_id")
+            frontier = set()
+            for upstream, downstream in edges:
+                downstream_of[upstream].add(downstream)
+                if downstream not in seen:
+                    frontier.add(downstream)
+            seen |= frontier
+        below = {task for tasks in downstream_of.values() for task in tasks}
+        tasks = Task.objects.in_bulk(below) if below else {}
+        return cls(dict(downstream_of), tasks)
+
+
+def _root_row(firing: Firing, has_downstream: bool) -> dict[str, Any]:
+    task = firing.task
+    return {
+        "task_id": task.pk,
+        "version_id": task.version_id,
+        "schedule_id": firing.schedule_id,
+        "pool_id": task.pool_id,
+        "root_id": None,
+        "rerun_of_id": firing.rerun_of_id,
+        "run_type": firing.run_type,
+        "priority": task.priority if firing.priority is None else firing.priority,
+        "trigger_rule": "",
+        "upstream_ready": True,
+        "tell_downstream": has_downstream,
+        "nominal_at": firing.nominal_at,
+        "due_at": firing.due_at,
+        "params": firing.params,
+        "idempotency_key": firing.idempotency_key,
+    }
+
+
+def _match(firings: Sequence[Firing], created: Sequence[transitions.Created]) -> list[int | None]:
+    """Find the new id of each firing: by instant, by idempotency key, else by order of insertion."""
+    by_instant = {(run.schedule_id, run.nominal_at): run.id for run in created if run.schedule_id is not None}
+    by_key = {(run.task_id, run.idempotency_key): run.id for run in created if run.idempotency_key is not None}
+    in_order = iter([run.id for run in created if run.schedule_id is None and run.idempotency_key is None])
+    ids: list[int | None] = []
+    for firing in firings:
+        if firing.schedule_id is not None:
+            ids.append(by_instant.get((firing.schedule_id, firing.nominal_at)))
+        elif firing.idempotency_key is not None:
+            ids.append(by_key.get((firing.task.pk, firing.idempotency_key)))
+        else:
+            ids.append(next(in_order))
+    return ids
+
+
+def _plan_downstream(planned: list[tuple[Firing, int]], graph: _Graph, *, now: datetime, actor: str) -> int:
+    rows = []
+    run_of: dict[tuple[int, int], int] = {}
+    for firing, root_id in planned:
+        run_of[root_id, firing.task.pk] = root_id
+        for task_id in closure([firing.task.pk], graph.downstream_of):
+            rows.append(_member_row(firing, root_id, graph.tasks[task_id], bool(graph.downstream_of.get(task_id))))
+    if not rows:
+        return 0
+    for run in transitions.create(rows, now=now, actor=actor):
+        assert run.root_id is not None
+        run_of[run.root_id, run.task_id] = run.id
+    edges = [
+        RunDependency(upstream_id=run_id, downstream_id=run_of[root_id, downstream])
+        for (root_id, task_id), run_id in run_of.items()
+        for downstream in sorted(graph.downstream_of.get(task_id, ()))
+        if (root_id, downstream) in run_of and downstream != task_id
+    ]
+    RunDependency.objects.bulk_create(edges, batch_size=2000)
+    return len(rows)
+
+
+def _member_row(firing: Firing, root_id: int, task: Task, has_downstream: bool) -> dict[str, Any]:
+    row = _root_row(Firing(task, RunType.UPSTREAM, firing.due_at, nominal_at=firing.nominal_at), has_downstream)
+    return row | {"root_id": root_id, "trigger_rule": task.trigger_rule, "upstream_ready": False}

@@ -1,0 +1,103 @@
+"""Reads that doors and dispatcher share. What an actor may see is decided here, once per model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, TypeVar
+
+from django.db.models import Count, Model, QuerySet
+
+from access_app.actors import Actor
+from access_app.roles import visible_project_ids
+from tasks_app.errors import NotFound
+from tasks_app.models import Project, Run, RunOutput, Schedule, Task, TaskDependency
+from tasks_app.states import RunState
+
+M = TypeVar("M", bound=Model)
+
+
+def projects_visible_to(actor: Actor) -> QuerySet[Project]:
+    return _in_projects(Project.objects.all(), actor, "pk")
+
+
+def tasks_visible_to(actor: Actor) -> QuerySet[Task]:
+    return _in_projects(Task.objects.select_related("project", "version", "pool"), actor, "project")
+
+
+def schedules_visible_to(actor: Actor) -> QuerySet[Schedule]:
+    return _in_projects(Schedule.objects.select_related("task"), actor, "task__project")
+
+
+def dependencies_visible_to(actor: Actor) -> QuerySet[TaskDependency]:
+    edges = TaskDependency.objects.select_related("upstream", "downstream")
+    return _in_projects(_in_projects(edges, actor, "upstream__project"), actor, "downstream__project")
+
+
+def runs_visible_to(actor: Actor) -> QuerySet[Run]:
+    return _in_projects(Run.objects.select_related("task", "version"), actor, "task__project")
+
+
+def get_visible(rows: QuerySet[M], pk: int | str) -> M:
+    """The row of that key, or NotFound: also when it exists and the actor may not see it."""
+    found = rows.filter(pk=pk).first() if _fits_key(pk) else None
+    if found is None:
+        raise NotFound
+    return found
+
+
+def counts_by_state(runs: QuerySet[Run]) -> dict[str, int]:
+    """Number of runs in each state, zeros included."""
+    counted = dict(runs.order_by().values_list("state").annotate(n=Count("pk")))
+    return {state.value: counted.get(state.value, 0) for state in RunState}
+
+
+def log_lines(run: Run, *, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
+    """Output lines `offset` .. `offset + limit - 1` as {n, at, stream, text}, and the offset after the last one."""
+    batches = RunOutput.objects.filter(run=run, first_line__lt=offset + limit).order_by("first_line")
+    # The batch that holds `offset` begins before it; batches are at most MAX_BATCH_LINES long.
+    batches = batches.filter(first_line__gt=offset - MAX_BATCH_LINES)
+    lines = [
+        {"n": batch.first_line + i, "at": at, "stream": stream, "text": text}
+        for batch in batches
+        for i, (at, stream, text) in enumerate(batch.lines)
+        if offset <= batch.first_line + i < offset + limit
+    ]
+    return lines, (lines[-1]["n"] + 1 if lines else offset)
+
+
+MAX_BATCH_LINES = 500
+
+
+def upcoming_fires(tasks: QuerySet[Task], *, now: datetime, count: int) -> list[Schedule]:
+    """The `count` schedules of these tasks that fire next, soonest first."""
+    return list(
+        Schedule.objects.filter(task__in=tasks, task__paused=False, enabled=True, next_fire_at__gt=now)
+        .select_related("task")
+        .order_by("next_fire_at", "id")[:count]
+    )
+
+
+def last_outcomes(task_ids: Iterable[int], *, count: int) -> dict[int, list[tuple[int, str]]]:
+    """The last `count` runs of each task as (id, state), newest first, in one query."""
+    from django.db.models import F, Window
+    from django.db.models.functions import RowNumber
+
+    ranked = Run.objects.filter(task_id__in=list(task_ids)).annotate(
+        place=Window(RowNumber(), partition_by=F("task_id"), order_by=F("id").desc())
+    )
+    found: dict[int, list[tuple[int, str]]] = {}
+    rows = ranked.filter(place__lte=count).order_by("task_id", "-id").values_list("task_id", "id", "state")
+    for task_id, run_id, state in rows:
+        found.setdefault(task_id, []).append((run_id, state))
+    return found
+
+
+def _in_projects(rows: QuerySet[M], actor: Actor, path: str) -> QuerySet[M]:
+    visible = visible_project_ids(actor)
+    return rows if visible is None else rows.filter(**{f"{path}__in": visible})
+
+
+def _fits_key(pk: int | str) -> bool:
+    # A number beyond bigint would be an error of the database; it is simply no row.
+    return not str(pk).isdigit() or int(pk) < 2**63

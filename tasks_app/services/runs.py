@@ -1,0 +1,186 @@
+"""Runs: trigger, cancel, rerun, hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from access_app import audit
+from access_app.actors import Actor
+from access_app.roles import Verb, require
+from tasks_app import executors, transitions
+from tasks_app.errors import BatchTooLarge, InvalidInput, WrongState
+from tasks_app.models import Run, Task, TaskVersion
+from tasks_app.models.run import RunType
+from tasks_app.models.task import PRIORITY_NAMES
+from tasks_app.planning import Firing, plan_runs
+from tasks_app.states import TERMINAL, RunState
+from tasks_app.wakeup import nudge
+
+MAX_BATCH = 10_000
+FARTHEST_NOT_BEFORE = timedelta(days=3660)
+
+
+@dataclass(slots=True)
+class Request:
+    """One run that somebody asks for. `priority` 0-100 or None for the task's own; `not_before` aware or None."""
+
+    params: dict[str, Any] = field(default_factory=dict)
+    priority: int | None = None
+    idempotency_key: str | None = None
+    not_before: datetime | None = None
+
+
+def trigger(actor: Actor, task: Task, request: Request, *, now: datetime) -> tuple[Run, bool]:
+    """Plan a run of the task now. Returns the run and whether it is new: the same key gives the same run."""
+    ids, created = trigger_batch(actor, task, [request], now=now)
+    return Run.objects.select_related("task", "version").get(pk=ids[0]), created == 1
+
+
+def trigger_batch(actor: Actor, task: Task, requests: Sequence[Request], *, now: datetime) -> tuple[list[int], int]:
+    """Plan a run for each request, up to 10,000, in a handful of statements.
+
+    Returns the run ids in the order of the requests and how many are new. Raises InvalidInput or BatchTooLarge.
+    """
+    require(actor, Verb.RUN, task.project_id)
+    if len(requests) > MAX_BATCH:
+        raise BatchTooLarge(_("A batch holds at most %(n)d items; send it in several parts.") % {"n": MAX_BATCH})
+    if not requests:
+        raise InvalidInput(items=_("Give at least one item."))
+    firings = [_firing(task, request, place, now) for place, request in enumerate(requests)]
+    unique, places = _fold_keys(firings)
+    with transaction.atomic():
+        planned = plan_runs(unique, now=now, actor=actor.name).run_ids
+        ids = _with_existing(task, unique, planned)
+        created = sum(id is not None for id in planned)
+        audit.append(actor, "trigger", task, now=now, after={"runs": ids[:100], "created": created})
+        nudge()
+    return [ids[place] for place in places], created
+
+
+def cancel(actor: Actor, run: Run, *, now: datetime) -> Run:
+    """Ask that the run does not go on. One that has not started is cancelled at once; a running one is ended by its
+    worker. Raises WrongState when it is over already."""
+    require(actor, Verb.CANCEL, run.task.project_id)
+    with transaction.atomic():
+        if not transitions.cancel_unstarted([run.pk], now=now, actor=actor.name):
+            asked = Run.objects.filter(pk=run.pk, state=RunState.RUNNING)
+            if asked.filter(cancel_requested_at__isnull=True).update(cancel_requested_at=now) == 0:
+                run.refresh_from_db()
+                if run.state in TERMINAL:
+                    raise WrongState(_("The run is %(state)s already.") % {"state": run.state}, state=run.state)
+        audit.append(actor, "cancel", run, now=now)
+        nudge()
+    run.refresh_from_db()
+    return run
+
+
+def rerun(actor: Actor, run: Run, *, now: datetime) -> Run:
+    """Plan a new run of the task's current version with the parameters of this one, which must be over."""
+    require(actor, Verb.RUN, run.task.project_id)
+    if run.state not in TERMINAL:
+        raise WrongState(_("The run is %(state)s; it can be run again once it is over.") % {"state": run.state})
+    firing = Firing(run.task, RunType.RERUN, now, nominal_at=run.nominal_at, params=run.params, rerun_of_id=run.pk)
+    with transaction.atomic():
+        (id,) = plan_runs([firing], now=now, actor=actor.name).run_ids
+        audit.append(actor, "rerun", run, now=now, after={"run": id})
+        nudge()
+    return Run.objects.select_related("task", "version").get(pk=id)
+
+
+def hold(actor: Actor, run: Run, *, now: datetime) -> Run:
+    """Keep a waiting run from starting until it is released. Raises WrongState when it waits no more."""
+    return _set_held(actor, run, True, now)
+
+
+def unhold(actor: Actor, run: Run, *, now: datetime) -> Run:
+    """Let a held run go on."""
+    return _set_held(actor, run, False, now)
+
+
+def _set_held(actor: Actor, run: Run, held: bool, now: datetime) -> Run:
+    require(actor, Verb.CANCEL, run.task.project_id)
+    with transaction.atomic():
+        if Run.objects.filter(pk=run.pk, state=RunState.WAITING).update(held=held) == 0:
+            run.refresh_from_db()
+            raise WrongState(_("The run is %(state)s; only a waiting run can be held.") % {"state": run.state})
+        audit.append(actor, "hold" if held else "unhold", run, now=now)
+        nudge()
+    run.refresh_from_db()
+    return run
+
+
+def _firing(task: Task, request: Request, place: int, now: datetime) -> Firing:
+    version = task.version
+    assert isinstance(version, TaskVersion)
+    try:
+        executors.check_params(version.executor, {**version.params, **_object(request.params)})
+    except InvalidInput as error:
+        raise InvalidInput(**{f"items[{place}].{n}" if place else n: t for n, t in error.errors.items()}) from error
+    if request.priority is not None and not 0 <= request.priority <= 100:
+        raise InvalidInput(priority=_("Priority is a number from 0 to 100, or one of: low, normal, high, critical."))
+    if request.idempotency_key is not None and not 0 < len(request.idempotency_key) <= 200:
+        raise InvalidInput(idempotency_key=_("An idempotency key has 1 to 200 characters."))
+    if request.not_before is not None and request.not_before > now + FARTHEST_NOT_BEFORE:
+        raise InvalidInput(not_before=_("This lies more than ten years ahead."))
+    return Firing(
+        task,
+        RunType.MANUAL,
+        due_at=max(now, request.not_before) if request.not_before else now,
+        params=request.params,
+        priority=request.priority,
+        idempotency_key=request.idempotency_key,
+    )
+
+
+def _object(params: Any) -> dict[str, Any]:
+    if not isinstance(params, dict):
+        raise InvalidInput(params=_("Parameters are an object of names and values."))
+    return params
+
+
+def _fold_keys(firings: list[Firing]) -> tuple[list[Firing], list[int]]:
+    """Drop repeated idempotency keys inside one batch: the distinct firings, and for each request the place of its."""
+    distinct: list[Firing] = []
+    place_of: dict[str, int] = {}
+    places: list[int] = []
+    for firing in firings:
+        key = firing.idempotency_key
+        if key is not None and key in place_of:
+            places.append(place_of[key])
+            continue
+        if key is not None:
+            place_of[key] = len(distinct)
+        places.append(len(distinct))
+        distinct.append(firing)
+    return distinct, places
+
+
+def _with_existing(task: Task, firings: list[Firing], planned: list[int | None]) -> list[int]:
+    keys = [f.idempotency_key for f, id in zip(firings, planned, strict=True) if id is None]
+    found = dict(
+        Run.objects.filter(task=task, idempotency_key__in=keys).values_list("idempotency_key", "pk") if keys else ()
+    )
+    ids = []
+    for firing, id in zip(firings, planned, strict=True):
+        ids.append(found[firing.idempotency_key] if id is None else id)
+    return ids
+
+
+def priority_number(value: str | int | None) -> int | None:
+    """A priority by name or number as a number. Raises InvalidInput."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100):
+        return value
+    if isinstance(value, str) and value in PRIORITY_NAMES:
+        return PRIORITY_NAMES[value]
+    raise InvalidInput(priority=_("Priority is a number from 0 to 100, or one of: low, normal, high, critical."))
+
+
+def priority_name(number: int) -> str | int:
+    """The name of a priority that has one, else the number."""
+    return next((name for name, value in PRIORITY_NAMES.items() if value == number), number)

@@ -1,0 +1,172 @@
+"""Schedules: create, change, delete, preview."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from access_app import audit
+from access_app.actors import Actor
+from access_app.roles import Verb, require
+from tasks_app import catch_up, cron, ledger
+from tasks_app.errors import InvalidInput
+from tasks_app.models import Schedule, Task
+from tasks_app.models.schedule import ScheduleKind
+from tasks_app.timing import Timing
+from tasks_app.wakeup import nudge
+
+FIELDS = (
+    "kind",
+    "expression",
+    "interval_seconds",
+    "at",
+    "time_zone",
+    "dst_gap",
+    "dst_repeat",
+    "start_at",
+    "end_at",
+    "catch_up",
+    "catch_up_window_seconds",
+    "max_catch_up",
+    "enabled",
+    "note",
+)
+
+
+def create(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime) -> Schedule:
+    """Add a schedule to the task. `fields` are those of FIELDS. Raises InvalidInput at the field that is wrong."""
+    require(actor, Verb.EDIT, task.project_id)
+    schedule = Schedule(task=task, fired_until=now)
+    _assign(schedule, fields)
+    _arm(schedule, now)
+    with transaction.atomic():
+        schedule.save()
+        audit.append(actor, "create", schedule, now=now, after=describe_fields(schedule))
+        nudge()
+    return schedule
+
+
+def update(actor: Actor, schedule: Schedule, fields: dict[str, Any], *, now: datetime) -> Schedule:
+    """Change some fields. Instants that were due before the change are answered by the old rule first."""
+    require(actor, Verb.EDIT, schedule.task.project_id)
+    with transaction.atomic():
+        schedule = Schedule.objects.select_for_update(of=("self",)).select_related("task").get(pk=schedule.pk)
+        before = describe_fields(schedule)
+        _close_old_rule(schedule, now)
+        _assign(schedule, fields)
+        _arm(schedule, now)
+        schedule.save(update_fields=[*FIELDS, "fired_until", "next_fire_at", "error", "updated_at"])
+        old, new = audit.changes(before, describe_fields(schedule))
+        audit.append(actor, "update", schedule, now=now, before=old, after=new)
+        nudge()
+    return schedule
+
+
+def delete(actor: Actor, schedule: Schedule, *, now: datetime) -> None:
+    """Remove the schedule with its ledger; its runs stay."""
+    require(actor, Verb.EDIT, schedule.task.project_id)
+    with transaction.atomic():
+        audit.append(actor, "delete", schedule, now=now, before=describe_fields(schedule))
+        schedule.delete()
+
+
+def preview(fields: dict[str, Any], *, after: datetime, count: int, hash_key: str = "") -> dict[str, Any]:
+    """The next `count` fires of a schedule that need not exist: the rule object that fires also answers here.
+
+    Returns {"fires": [{"at", "local", "badges"}], "expanded"}. Raises InvalidInput.
+    """
+    schedule = Schedule(task=Task(name=hash_key), fired_until=after)
+    _assign(schedule, fields)
+    timing = timing_of(schedule)
+    zone = cron.zone(schedule.time_zone)
+    fires = [
+        {"at": fire, "local": fire.astimezone(zone).isoformat(), "badges": _badges(timing, fire)}
+        for fire in timing.upcoming(after, count)
+    ]
+    return {"fires": fires, "expanded": expanded(timing)}
+
+
+def timing_of(schedule: Schedule) -> Timing:
+    """The rule object of a schedule. Raises cron.CronError when its expression or zone is wrong."""
+    return Timing(
+        kind=schedule.kind,
+        cron=cron.parse(schedule.expression, hash_key=schedule.task.name) if schedule.kind == "cron" else None,
+        time_zone=schedule.time_zone,
+        gap=schedule.dst_gap,  # type: ignore[arg-type]  # the choices of the column are the literals
+        repeat=schedule.dst_repeat,  # type: ignore[arg-type]
+        interval=timedelta(seconds=schedule.interval_seconds) if schedule.interval_seconds else None,
+        anchor=(schedule.start_at or _EPOCH) if schedule.kind == "interval" else None,
+        at=schedule.at if schedule.kind == "once" else None,
+        start_at=schedule.start_at,
+        end_at=schedule.end_at,
+    )
+
+
+_EPOCH = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
+
+
+def expanded(timing: Timing) -> str:
+    """The rule in words, the same for every spelling of it."""
+    if timing.kind == "cron":
+        assert timing.cron is not None
+        return cron.describe(timing.cron, timing.time_zone)
+    if timing.kind == "interval":
+        assert timing.interval is not None
+        return _("every %(n)d s") % {"n": timing.interval.total_seconds()}
+    return _("once at %(at)s") % {"at": timing.at.isoformat() if timing.at else "?"}
+
+
+def describe_fields(schedule: Schedule) -> dict[str, Any]:
+    values = {name: getattr(schedule, name) for name in FIELDS}
+    return {n: v.isoformat() if isinstance(v, datetime) else v for n, v in values.items()}
+
+
+def _assign(schedule: Schedule, fields: dict[str, Any]) -> None:
+    for name in FIELDS:
+        if name in fields:
+            setattr(schedule, name, fields[name])
+    kind = schedule.kind
+    schedule.expression = " ".join(schedule.expression.split(" ")).strip() if kind == "cron" else ""
+    if kind == "cron" and not schedule.expression:
+        raise InvalidInput(expression=_("Give a cron expression, such as 0 2 * * *."))
+    if kind == ScheduleKind.INTERVAL and not schedule.interval_seconds:
+        raise InvalidInput(interval_seconds=_("Give the interval in whole seconds, 1 or more."))
+    if kind == ScheduleKind.ONCE and schedule.at is None:
+        raise InvalidInput(at=_("Give the time at which it fires."))
+    if schedule.start_at and schedule.end_at and schedule.end_at <= schedule.start_at:
+        raise InvalidInput(end_at=_("The end must lie after the start."))
+    try:
+        cron.zone(schedule.time_zone)
+    except cron.CronError as error:
+        raise InvalidInput(time_zone=error.message) from error
+    if kind == "cron":
+        try:
+            cron.parse(schedule.expression, hash_key=schedule.task.name)
+        except cron.CronError as error:
+            raise InvalidInput(expression=error.message) from error
+
+
+def _arm(schedule: Schedule, now: datetime) -> None:
+    schedule.fired_until = now
+    schedule.error = ""
+    schedule.next_fire_at = timing_of(schedule).next_after(now)
+    if schedule.enabled and schedule.next_fire_at is None:
+        name = {"once": "at"}.get(schedule.kind, "end_at")
+        raise InvalidInput(**{name: _("With this value the schedule can never fire again.")})
+
+
+def _close_old_rule(schedule: Schedule, now: datetime) -> None:
+    if not schedule.enabled or schedule.next_fire_at is None or schedule.next_fire_at > now:
+        return
+    timing = timing_of(schedule)
+    skipped = catch_up.skip_all(timing, after=schedule.fired_until, now=now, answer="skipped", reason="edited")
+    ledger.record([(schedule.pk, stretch) for stretch in skipped.stretches])
+
+
+def _badges(timing: Timing, fire: datetime) -> list[str]:
+    if timing.kind != "cron" or timing.cron is None:
+        return []
+    return cron.badges(timing.cron, timing.time_zone, fire, gap=timing.gap, repeat=timing.repeat)

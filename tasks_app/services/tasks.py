@@ -1,0 +1,201 @@
+"""Tasks: create, change, delete, pause, resume."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
+
+from access_app import audit
+from access_app.actors import Actor
+from access_app.roles import Verb, require
+from tasks_app import executors
+from tasks_app.errors import InvalidInput, StaleEdit
+from tasks_app.models import Schedule, Task, TaskVersion
+from tasks_app.models.schedule import ScheduleKind
+from tasks_app.services import schedules
+from tasks_app.wakeup import nudge
+
+TASK_FIELDS = (
+    "project",
+    "name",
+    "description",
+    "task_type",
+    "pool",
+    "priority",
+    "overlap",
+    "max_concurrent",
+    "trigger_rule",
+)
+VERSION_FIELDS = (
+    "executor",
+    "command",
+    "params",
+    "timeout_seconds",
+    "retry_count",
+    "retry_delay_seconds",
+    "retry_on_lost",
+)
+LONGEST_TIMEOUT = 30 * 24 * 3600
+MOST_RETRIES = 1000
+
+
+def create(actor: Actor, fields: dict[str, Any], *, now: datetime, paused: bool = False) -> Task:
+    """Create a task with its first version and, where `schedule` is a cron string, its schedule.
+
+    `fields` holds TASK_FIELDS (project and pool as objects), VERSION_FIELDS and `schedule`; what is left out takes its
+    default. Raises InvalidInput at the field that is wrong, NotFound or PermissionRefused for the project.
+    """
+    require(actor, Verb.EDIT, fields["project"].pk)
+    task = Task(paused=paused, **{name: fields[name] for name in TASK_FIELDS if name in fields})
+    version = TaskVersion(number=1, created_by=actor.user, **{n: fields[n] for n in VERSION_FIELDS if n in fields})
+    _validate(task, version)
+    with transaction.atomic():
+        _save_unique(task, None)
+        version.task = task
+        version.save()
+        task.version = version
+        task.save(update_fields=["version", "updated_at"])
+        if fields.get("schedule"):
+            _set_short_schedule(actor, task, fields["schedule"], now)
+        audit.append(actor, "create", task, now=now, after=describe(task))
+        nudge()
+    return task
+
+
+def update(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime, expected: str | None = None) -> Task:
+    """Change some fields; a change of how the task is executed adds a version. Runs in flight keep theirs.
+
+    `expected` is the ETag that the editor saw; raises StaleEdit when the task has changed since.
+    """
+    require(actor, Verb.EDIT, task.project_id)
+    if "project" in fields:
+        require(actor, Verb.EDIT, fields["project"].pk)
+    with transaction.atomic():
+        task = Task.objects.select_for_update(of=("self",)).select_related("version", "project", "pool").get(pk=task.pk)
+        if expected is not None and expected != etag(task):
+            raise StaleEdit
+        before = describe(task)
+        for name in TASK_FIELDS:
+            if name in fields:
+                setattr(task, name, fields[name])
+        version = _next_version(actor, task, fields)
+        _validate(task, version)
+        if version.pk is None:
+            version.save()
+            task.version = version
+        _save_unique(task, [*TASK_FIELDS, "version", "updated_at"])
+        if "schedule" in fields:
+            _set_short_schedule(actor, task, fields["schedule"], now)
+        old, new = audit.changes(before, describe(task))
+        audit.append(actor, "update", task, now=now, before=old, after=new)
+        nudge()
+    return task
+
+
+def delete(actor: Actor, task: Task, *, now: datetime) -> None:
+    """Delete the task with its schedules and history. Workers end what is still running of it at their next beat."""
+    require(actor, Verb.EDIT, task.project_id)
+    with transaction.atomic():
+        audit.append(actor, "delete", task, now=now, before=describe(task))
+        # The current version is protected by the task that points to it, and versions by the runs made of them.
+        Task.objects.filter(pk=task.pk).update(version=None)
+        task.runs.all().delete()
+        task.delete()
+        nudge()
+
+
+def pause(actor: Actor, task: Task, *, now: datetime, reason: str = "") -> Task:
+    """Start nothing of this task until it is resumed; its instants meanwhile are recorded as skipped."""
+    return _set_paused(actor, task, True, reason, now)
+
+
+def resume(actor: Actor, task: Task, *, now: datetime) -> Task:
+    """Let a paused task go on: waiting runs start, schedules fire from now on."""
+    return _set_paused(actor, task, False, "", now)
+
+
+def etag(task: Task) -> str:
+    """A strong entity tag that changes with every edit of the task."""
+    return f'"{task.pk}-{task.updated_at.timestamp():.6f}"'
+
+
+def describe(task: Task) -> dict[str, Any]:
+    """The task as plain values, for the audit trail."""
+    version = task.version
+    assert isinstance(version, TaskVersion)
+    values: dict[str, Any] = {name: getattr(task, name) for name in TASK_FIELDS}
+    values |= {"project": task.project.name, "pool": task.pool.name, "paused": task.paused}
+    values |= {name: getattr(version, name) for name in VERSION_FIELDS}
+    values["schedule"] = short_schedule(task)
+    return values
+
+
+def short_schedule(task: Task) -> str | None:
+    """The cron expression of a task with exactly one schedule, a cron one; else None."""
+    rows = list(task.schedules.all())
+    return rows[0].expression if len(rows) == 1 and rows[0].kind == ScheduleKind.CRON else None
+
+
+def _next_version(actor: Actor, task: Task, fields: dict[str, Any]) -> TaskVersion:
+    current = task.version
+    assert isinstance(current, TaskVersion)
+    values = {name: fields.get(name, getattr(current, name)) for name in VERSION_FIELDS}
+    if all(values[name] == getattr(current, name) for name in VERSION_FIELDS):
+        return current
+    return TaskVersion(task=task, number=current.number + 1, created_by=actor.user, **values)
+
+
+def _validate(task: Task, version: TaskVersion) -> None:
+    executors.check(version.executor, version.command)
+    executors.check_params(version.executor, version.params)
+    if not 1 <= version.timeout_seconds <= LONGEST_TIMEOUT:
+        raise InvalidInput(timeout_seconds=_("The timeout must be between 1 second and 30 days."))
+    if not 0 <= version.retry_count <= MOST_RETRIES:
+        raise InvalidInput(retry_count=_("The number of retries must be between 0 and 1000."))
+    for text in ("name", "description", "task_type"):
+        if "\x00" in getattr(task, text):
+            raise InvalidInput(**{text: _("This must not contain a NUL character.")})
+    try:
+        task.clean_fields(exclude=["version"])
+        version.clean_fields(exclude=["task", "params"])
+    except ValidationError as error:
+        raise InvalidInput(**{name: list(texts) for name, texts in error.message_dict.items()}) from error
+
+
+def _save_unique(task: Task, update_fields: list[str] | None) -> None:
+    try:
+        with transaction.atomic():
+            task.save(update_fields=update_fields)
+    except IntegrityError as error:
+        raise InvalidInput(name=_("A task of this name exists in the project already.")) from error
+
+
+def _set_short_schedule(actor: Actor, task: Task, expression: str | None, now: datetime) -> None:
+    rows = list(Schedule.objects.filter(task=task).select_related("task"))
+    if len(rows) > 1 or (rows and rows[0].kind != ScheduleKind.CRON):
+        raise InvalidInput(schedule=_("This task has other schedules; change them one by one."))
+    try:
+        if not expression:
+            for row in rows:
+                schedules.delete(actor, row, now=now)
+        elif not rows:
+            schedules.create(actor, task, {"kind": "cron", "expression": expression}, now=now)
+        elif rows[0].expression != expression:
+            schedules.update(actor, rows[0], {"expression": expression}, now=now)
+    except InvalidInput as error:
+        raise InvalidInput(schedule=[text for texts in error.errors.values() for text in texts]) from error
+
+
+def _set_paused(actor: Actor, task: Task, paused: bool, reason: str, now: datetime) -> Task:
+    require(actor, Verb.PAUSE, task.project_id)
+    with transaction.atomic():
+        task = Task.objects.select_for_update(of=("self",)).select_related("version", "project", "pool").get(pk=task.pk)
+        task.paused, task.paused_reason = paused, reason[:500]
+        task.save(update_fields=["paused", "paused_reason", "updated_at"])
+        audit.append(actor, "pause" if paused else "resume", task, now=now, after={"reason": task.paused_reason})
+        nudge()
+    return task

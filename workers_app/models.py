@@ -1,0 +1,51 @@
+"""A worker process: its lease is this row's `lease_until`, on the database's clock."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from tasks_app.models import Pool
+
+
+class WorkerState(models.TextChoices):
+    ONLINE = "online", _("online")
+    DRAINING = "draining", _("draining")
+    OFFLINE = "offline", _("offline")
+    LOST = "lost", _("lost")
+
+
+class Worker(models.Model):
+    """One start of a worker process; a restart is a new row with a new UUID, so a dead one can never come back."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    name = models.CharField(_("name"), max_length=200)
+    host = models.CharField(_("host"), max_length=200)
+    pid = models.PositiveIntegerField(_("process id"))
+    pool = models.ForeignKey(Pool, on_delete=models.PROTECT, related_name="workers", verbose_name=_("pool"))
+    slots = models.PositiveIntegerField(_("slots"))
+    labels = models.JSONField(_("labels"), default=dict)
+    code_version = models.CharField(_("version"), max_length=50, blank=True)
+    state = models.CharField(_("state"), max_length=10, choices=WorkerState.choices, default=WorkerState.ONLINE)
+    started_at = models.DateTimeField(_("started at"))
+    beat_at = models.DateTimeField(_("last beat"))
+    lease_until = models.DateTimeField(_("lease until"))
+    stopped_at = models.DateTimeField(_("stopped at"), null=True)
+
+    class Meta:
+        verbose_name = _("worker")
+        verbose_name_plural = _("workers")
+        ordering = ("-started_at",)
+        indexes = (
+            # Reader: rescue.expired_leases.
+            models.Index(
+                fields=("lease_until",),
+                name="worker_lease",
+                condition=models.Q(state__in=[WorkerState.ONLINE, WorkerState.DRAINING]),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.name
