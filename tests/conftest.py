@@ -1,0 +1,196 @@
+"""The test run as a whole: its database, its people, and the parts that it names when they cannot run."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from _pytest.terminal import TerminalReporter
+
+from tests import environment
+from tests.environment import NOT_RUN
+
+if "DJANGO_SETTINGS_MODULE" in os.environ and "TEST_DIRECTORY" not in os.environ:
+    pytest.exit("Unset DJANGO_SETTINGS_MODULE: the settings would load before the tests choose their database.", 4)
+environment.prepare()
+
+PARTS = ("postgresql", "rabbitmq", "redis", "browser")
+
+
+# The run
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    from django.conf import settings
+
+    settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = environment.test_database_name()
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    if _is_first_process(config):
+        environment.drop_abandoned_databases()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _is_first_process(config):
+        environment.forget()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    chosen_sqlite = not environment.on_postgresql() and environment.missing_suite() is None
+    elsewhere = [item for item in items if chosen_sqlite and item.get_closest_marker("postgresql")]
+    if elsewhere:
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [item for item in items if item not in elsewhere]
+    for item in items:
+        if item.get_closest_marker("serial"):
+            item.add_marker(pytest.mark.xdist_group("serial"))
+        for part in PARTS:
+            if item.get_closest_marker(part) and (reason := environment.missing_part(part)):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    for line in _not_run(terminalreporter):
+        terminalreporter.write_line(line, red=True, bold=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter is not None and _not_run(reporter) and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _not_run(reporter: TerminalReporter) -> list[str]:
+    counts: dict[str, int] = {}
+    for report in reporter.stats.get("skipped", []):
+        reason = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
+        if reason.startswith(NOT_RUN):
+            counts[reason] = counts.get(reason, 0) + 1
+    lines = [f"{reason} ({count})" for reason, count in sorted(counts.items())]
+    return [suite, *lines] if (suite := environment.missing_suite()) else lines
+
+
+def _is_first_process(config: pytest.Config) -> bool:
+    return not hasattr(config, "workerinput")
+
+
+# The database
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """The test database; child processes find it at DATABASE_URL, and emptying it leaves the rows of the migrations."""
+    from django.db import connection
+    from django.db.models.signals import post_migrate
+
+    name = connection.settings_dict["NAME"]
+    os.environ["DATABASE_URL"] = (
+        environment.database_url(name) if connection.vendor == "postgresql" else f"sqlite:///{name}"
+    )
+    # knox makes the table of its own key model although ours has taken its place; no model knows it, so that emptying
+    # the tables (TRUNCATE) would stumble over its foreign key.
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS knox_authtoken")
+    # A transactional test ends with every table emptied; the default project and pool are not its rows to take away.
+    post_migrate.connect(_restore_defaults, dispatch_uid="tests")
+    yield
+    post_migrate.disconnect(dispatch_uid="tests")
+
+
+def _restore_defaults(app_config: Any, **options: Any) -> None:
+    from django.apps import apps
+
+    if app_config.name == "tasks_app":
+        importlib.import_module("tasks_app.migrations.0002_defaults").create_defaults(apps, None)
+
+
+@pytest.fixture
+def second_connection(transactional_db: None) -> Iterator[Any]:
+    """A psycopg connection beside Django's, to stage the other side of a race: it holds locks until it commits.
+
+    Mark the test `postgresql`; what it reads must be committed, hence the transactional database.
+    """
+    import psycopg
+    from django.db import connection
+
+    settings = connection.get_connection_params()
+    wanted = {key: settings[key] for key in ("dbname", "user", "password", "host", "port") if settings.get(key)}
+    with psycopg.connect(**wanted) as other:
+        yield other
+        other.rollback()
+
+
+@pytest.fixture
+def in_thread(transactional_db: None) -> Iterator[Callable[..., Future[Any]]]:
+    """Start `function(*arguments, **options)` on a thread with its own Django connection; answers its Future."""
+    from django.db import connections
+
+    def body(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        yield lambda function, *arguments, **options: pool.submit(body, function, *arguments, **options)
+
+
+# The people: one owner, one team mate, one stranger
+
+
+@pytest.fixture
+def project(db: None) -> Any:
+    from tasks_app.models import Project
+
+    return Project.objects.create(name="analytics")
+
+
+@pytest.fixture
+def alice(project: Any) -> Any:
+    """Owns the project: role admin."""
+    return _member("alice", "admin", project)
+
+
+@pytest.fixture
+def bob(project: Any) -> Any:
+    """Team mate: role operator."""
+    return _member("bob", "operator", project)
+
+
+@pytest.fixture
+def charlie(db: None) -> Any:
+    """Stranger: signed in, without a role anywhere."""
+    return _member("charlie", None, None)
+
+
+@pytest.fixture
+def root_user(db: None) -> Any:
+    """Administers the installation."""
+    from django.contrib.auth import get_user_model
+
+    return get_user_model().objects.create_superuser("root", password="correct horse battery")
+
+
+def _member(name: str, role: str | None, project: Any) -> Any:
+    from django.contrib.auth import get_user_model
+
+    from access_app.roles import grant
+
+    user = get_user_model().objects.create_user(name, password="correct horse battery")
+    if role is not None:
+        grant(user, role, project)
+    return user
+
+
+@pytest.fixture
+def chromium() -> str:
+    """The path of the browser; mark the test `browser`."""
+    from scripts.probes import find_chromium
+
+    path = find_chromium()
+    assert path is not None
+    return path
