@@ -146,7 +146,7 @@ def last_fire(
     return found
 
 
-def badges(cron: Cron, zone: str, fire: datetime, *, gap: Gap = "run_after", repeat: Repeat = "first") -> list[str]:
+def badges(cron: Cron, zone: str, fire: datetime, *, gap: Gap = "run_after") -> list[str]:
     """Why clock changes matter to this fire: `dst_gap` (moved here out of skipped local time),
     `dst_repeat_first` / `dst_repeat_second` (its local time comes twice on that day).
     """
@@ -188,8 +188,10 @@ def _chunks(cron: Cron, zone: ZoneInfo, after: datetime, gap: Gap, repeat: Repea
     after = _in_utc(after)
     for base, offsets in _ordered_chunks(cron, zone, after, gap, repeat):
         if base <= after:
-            offsets = offsets[bisect_right(offsets, after - base) :]
-        if offsets:
+            left = offsets[bisect_right(offsets, after - base) :]
+            if left:
+                yield base, left
+        else:
             yield base, offsets
 
 
@@ -257,7 +259,7 @@ def _matching_hours(cron: Cron, start: datetime) -> Iterator[datetime]:
                 if (year, month, day) < (start.year, start.month, start.day):
                     continue
                 for hour in cron.hours:
-                    wall = datetime(year, month, day, hour)
+                    wall = datetime(year, month, day, hour)  # noqa: DTZ001 (wall time of a zone yet to be read)
                     if wall >= LAST_WALL_TIME:
                         return
                     if wall >= start:
