@@ -146,21 +146,26 @@ def last_fire(
     return found
 
 
-def badges(cron: Cron, zone: str, fire: datetime, *, gap: Gap = "run_after") -> list[str]:
+def badges(
+    cron: Cron,
+    zone: str,
+    fire: datetime,
+    *,
+    gap: Gap = "run_after",
+    repeat: Repeat = "first",  # noqa: ARG001
+) -> list[str]:
     """Why clock changes matter to this fire: `dst_gap` (moved here out of skipped local time),
     `dst_repeat_first` / `dst_repeat_second` (its local time comes twice on that day).
+    Takes the whole policy as every question does, though `repeat` changes no badge.
     """
     fire = _in_utc(fire)
     local_zone = _zone(zone)
     local = fire.astimezone(local_zone)
-    before = _offset(local_zone, fire - SECOND)
-    jump = _offset(local_zone, fire) - before
-    codes = []
-    if cron.fixed_time and gap == "run_after" and ZERO < jump <= LARGEST_HELPED_JUMP:
-        wall = local.replace(tzinfo=None)
-        if _has_wall_time(cron, wall - jump, wall):
-            codes.append("dst_gap")
-    first, second = _both_offsets(local.replace(tzinfo=None), local_zone)
+    wall = local.replace(tzinfo=None)
+    jump = _offset(local_zone, fire) - _offset(local_zone, fire - SECOND)
+    helped = cron.fixed_time and gap == "run_after" and ZERO < jump <= LARGEST_HELPED_JUMP
+    codes = ["dst_gap"] if helped and _has_wall_time(cron, wall - jump, wall) else []
+    first, second = _both_offsets(wall, local_zone)
     if first > second:
         codes.append("dst_repeat_second" if local.fold else "dst_repeat_first")
     return codes
@@ -259,7 +264,7 @@ def _matching_hours(cron: Cron, start: datetime) -> Iterator[datetime]:
                 if (year, month, day) < (start.year, start.month, start.day):
                     continue
                 for hour in cron.hours:
-                    wall = datetime(year, month, day, hour)  # noqa: DTZ001 (wall time of a zone yet to be read)
+                    wall = datetime(year, month, day, hour)
                     if wall >= LAST_WALL_TIME:
                         return
                     if wall >= start:
@@ -268,12 +273,8 @@ def _matching_hours(cron: Cron, start: datetime) -> Iterator[datetime]:
 
 def _has_wall_time(cron: Cron, start: datetime, end: datetime) -> bool:
     """Whether a local time in [start, end) matches the expression."""
-    for hour in _matching_hours(cron, start):
-        if hour >= end:
-            return False
-        if any(start <= hour + tick < end for tick in cron.ticks):
-            return True
-    return False
+    hours = takewhile(lambda hour: hour < end, _matching_hours(cron, start))
+    return any(start <= hour + tick < end for hour in hours for tick in cron.ticks)
 
 
 def _both_offsets(wall: datetime, zone: ZoneInfo) -> tuple[timedelta, timedelta]:

@@ -358,7 +358,7 @@ def test_badges_mark_the_days_on_which_the_clock_matters() -> None:
     daily, hourly = parse("30 2 * * *"), parse("30 * * * *")
     moved = at("2026-03-29T01:00:00Z")
     assert badges(daily, BERLIN, moved) == ["dst_gap"]
-    assert badges(daily, BERLIN, moved, gap="skip") == []
+    assert badges(daily, BERLIN, moved, gap="skip", repeat="both") == []
     assert badges(parse("0 3 * * *"), BERLIN, moved) == []
     assert badges(parse("0 2,3 * * *"), BERLIN, moved) == ["dst_gap"]
     assert badges(parse("0 * * * *"), BERLIN, moved) == []
