@@ -139,6 +139,34 @@ def in_thread(transactional_db: None) -> Iterator[Callable[..., Future[Any]]]:
         yield lambda function, *arguments, **options: pool.submit(body, function, *arguments, **options)
 
 
+# Real processes
+
+
+@pytest.fixture(scope="session")
+def stack_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The name of a migrated PostgreSQL database that stacks are copied from."""
+    from tests.services import create_template
+
+    name = f"test_scheduler_{os.getpid()}_template"
+    try:
+        create_template(name, tmp_path_factory.mktemp("template"))
+        yield name
+    finally:
+        environment.administer(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def process_stack(stack_template: str, tmp_path: Any) -> Iterator[Any]:
+    """A tests.services.ProcessStack of real processes; mark the test serial, postgresql and rabbitmq."""
+    from tests.services import ProcessStack
+
+    stack = ProcessStack(tmp_path, stack_template)
+    try:
+        yield stack
+    finally:
+        stack.close()
+
+
 # The people: one owner, one team mate, one stranger
 
 
