@@ -14,7 +14,7 @@ from typing import Any
 from django.db import transaction
 
 from tasks_app import transitions
-from tasks_app.dependencies import closure
+from tasks_app.dependencies import TriggerRule, closure
 from tasks_app.models import RunDependency, Task, TaskDependency
 from tasks_app.models.run import RunType
 
@@ -149,4 +149,5 @@ def _plan_downstream(planned: list[tuple[Firing, int]], graph: _Graph, *, now: d
 
 def _member_row(firing: Firing, root_id: int, task: Task, has_downstream: bool) -> dict[str, Any]:
     row = _root_row(Firing(task, RunType.UPSTREAM, firing.due_at, nominal_at=firing.nominal_at), has_downstream)
-    return row | {"root_id": root_id, "trigger_rule": task.trigger_rule, "upstream_ready": False}
+    always = task.trigger_rule == TriggerRule.ALWAYS
+    return row | {"root_id": root_id, "trigger_rule": task.trigger_rule, "upstream_ready": always}

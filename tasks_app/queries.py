@@ -52,9 +52,15 @@ def counts_by_state(runs: QuerySet[Run]) -> dict[str, int]:
     return {state.value: counted.get(state.value, 0) for state in RunState}
 
 
-def log_lines(run: Run, *, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
-    """Output lines `offset` .. `offset + limit - 1` as {n, at, stream, text}, and the offset after the last one."""
-    batches = RunOutput.objects.filter(run=run, first_line__lt=offset + limit).order_by("first_line")
+def shown_attempt(run: Run) -> int:
+    """The attempt whose output a reader wants: the one under way, or the last one that ended."""
+    return run.attempt - 1 if run.state == RunState.WAITING and run.attempt > 1 else run.attempt
+
+
+def log_lines(run: Run, *, offset: int, limit: int, attempt: int | None = None) -> tuple[list[dict[str, Any]], int]:
+    """Output lines `offset` .. `offset + limit - 1` of an attempt as {n, at, stream, text}, and the next offset."""
+    shown = shown_attempt(run) if attempt is None else attempt
+    batches = RunOutput.objects.filter(run=run, attempt=shown, first_line__lt=offset + limit).order_by("first_line")
     # The batch that holds `offset` begins before it; batches are at most MAX_BATCH_LINES long.
     batches = batches.filter(first_line__gt=offset - MAX_BATCH_LINES)
     lines = [
@@ -64,6 +70,12 @@ def log_lines(run: Run, *, offset: int, limit: int) -> tuple[list[dict[str, Any]
         if offset <= batch.first_line + i < offset + limit
     ]
     return lines, (lines[-1]["n"] + 1 if lines else offset)
+
+
+def log_truncated(run: Run, attempt: int | None = None) -> bool:
+    """Whether some of the attempt's output was left out for its size."""
+    shown = shown_attempt(run) if attempt is None else attempt
+    return RunOutput.objects.filter(run=run, attempt=shown, truncated=True).exists()
 
 
 MAX_BATCH_LINES = 500

@@ -286,6 +286,8 @@ def _json(value: Any) -> Any:
 
 
 def _time(value: Any) -> datetime | None:
-    if value is None or isinstance(value, datetime):
-        return value
-    return datetime.fromisoformat(value).replace(tzinfo=UTC)
+    if value is None:
+        return None
+    found = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    # SQLite keeps UTC without saying so.
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -151,21 +151,23 @@ class RunEvent(models.Model):
 
 
 class RunOutput(models.Model):
-    """A batch of consecutive output lines of one run: `lines` is [[at ISO 8601 UTC, stream, text], ...]."""
+    """A batch of consecutive output lines of one attempt: `lines` is [[at ISO 8601 UTC, stream, text], ...]."""
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="output_batches", db_index=False)
     attempt = models.PositiveSmallIntegerField()
     first_line = models.PositiveIntegerField()
     line_count = models.PositiveIntegerField()
     lines = models.JSONField()
+    # Set on the batch that begins with the marker for what was left out.
+    truncated = models.BooleanField(default=False)
 
     class Meta:
         verbose_name = _("run output")
         verbose_name_plural = _("run output")
-        ordering = ("run", "first_line")
+        ordering = ("run", "attempt", "first_line")
         constraints = (
-            # Reader: queries.log_lines, and it keeps a zombie from writing over its successor.
-            models.UniqueConstraint(fields=("run", "first_line"), name="run_output_line_once"),
+            # Reader: queries.log_lines. Lines count from 0 in each attempt, so that a zombie cannot write into the next.
+            models.UniqueConstraint(fields=("run", "attempt", "first_line"), name="run_output_line_once"),
         )
 
     def __str__(self) -> str:

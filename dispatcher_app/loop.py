@@ -1,0 +1,172 @@
+"""The dispatcher: fire, release, publish, rescue; then wait for a nudge or the next instant."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from django.conf import settings
+from django.db import Error as DatabaseFault
+from django.db import close_old_connections, connection
+
+from dispatcher_app import rescue
+from dispatcher_app.acceptance import accept_ended
+from dispatcher_app.firing import fire_due, next_due_at
+from dispatcher_app.models import Dispatcher as DispatcherRow
+from dispatcher_app.publish import packed
+from dispatcher_app.release import BATCH, release_ready
+from tasks_app import rowset
+from tasks_app.wakeup import Waiter
+from workers_app.doorbell import Publisher
+
+log = structlog.get_logger(__name__)
+RESCUE_SECONDS = 1.0
+BEAT_SECONDS = 2.0
+LONGEST_PAUSE_AFTER_ERROR = 2.0
+FORGET_AFTER = timedelta(days=1)
+
+
+@dataclass(slots=True)
+class TickReport:
+    """What one tick moved: schedules answered, runs made of them, ended runs told to their downstream runs, runs
+    queued, runs published, runs recovered from dead workers, runs published again."""
+
+    schedules: int = 0
+    fired: int = 0
+    accepted: int = 0
+    released: int = 0
+    published: int = 0
+    recovered: int = 0
+    republished: int = 0
+    full: bool = False
+    seconds: float = 0.0
+
+    @property
+    def moved(self) -> bool:
+        return any((self.schedules, self.accepted, self.released, self.published, self.recovered, self.republished))
+
+
+class Dispatcher:
+    """One of any number of dispatchers. It holds no state that another would need to go on."""
+
+    def __init__(self, *, publisher: Publisher | None = None) -> None:
+        self.id = uuid.uuid4()
+        self.name = f"dispatcher {socket.gethostname()}-{os.getpid()}-{self.id.hex[:6]}"
+        self.publisher = publisher or Publisher()
+        self._waiter = Waiter()
+        self._stop = threading.Event()
+        self._rescue_at = self._beat_at = 0.0
+        self._started_at = datetime.now(UTC)
+
+    def tick(self, now: datetime, *, rescue_too: bool = True) -> TickReport:
+        """Do the four steps once. Raises what the database raises; whatever committed before stays done."""
+        report, started = TickReport(), time.monotonic()
+        fired = fire_due(now, actor=self.name)
+        report.schedules, report.fired = fired.schedules, fired.runs
+        while (told := accept_ended(now, actor=self.name)) > 0:
+            report.accepted += told
+        released = release_ready(now, actor=self.name)
+        report.released = len(released)
+        report.published = self.publisher.publish(packed(released))
+        if rescue_too:
+            rescue.expire_leases(rowset.database_now())
+            report.recovered = rescue.recover_orphans(now, actor=self.name)
+            report.republished = self._publish_again(now)
+        report.full = fired.schedules >= BATCH or len(released) >= BATCH
+        report.seconds = time.monotonic() - started
+        return report
+
+    def run(self, on_ready: Callable[[], None] | None = None) -> None:
+        """Tick until stopped. An error is logged and the next tick tries again: no loop dies of one bad tick."""
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                report = self._guarded_tick()
+                if on_ready is not None:
+                    on_ready, call = None, on_ready
+                    call()
+                failures = 0
+                if not report.full and not report.recovered:
+                    self._waiter.wait(self._pause())
+            except Exception as error:
+                failures += 1
+                self._after_error(error, failures)
+        self._leave()
+
+    def stop(self) -> None:
+        """End `run` after the tick under way; may be called from a signal handler or another thread."""
+        self._stop.set()
+        self._waiter.stop()
+
+    def _guarded_tick(self) -> TickReport:
+        close_old_connections()
+        clock = time.monotonic()
+        with_rescue = clock >= self._rescue_at
+        if with_rescue:
+            self._rescue_at = clock + RESCUE_SECONDS
+        report = self.tick(datetime.now(UTC), rescue_too=with_rescue)
+        if clock >= self._beat_at:
+            self._beat_at = clock + BEAT_SECONDS
+            self._beat(report)
+        if report.moved:
+            log.info(
+                "tick",
+                **{k: v for k in TickReport.__slots__ if k not in ("full", "seconds") and (v := getattr(report, k))},
+                ms=round(report.seconds * 1000, 1),
+            )
+        return report
+
+    def _publish_again(self, now: datetime) -> int:
+        # While the broker is away the messages wait in the publisher; looking for lost ones would only double them.
+        if self.publisher.unsent:
+            return 0
+        lost = rescue.find_unclaimed(now)
+        if lost:
+            log.warning("publishing again what nobody claimed", runs=len(lost))
+            self.publisher.publish(packed(lost))
+        return len(lost)
+
+    def _pause(self) -> float:
+        """Seconds to wait: to the next instant of a schedule, at most one tick interval."""
+        at = next_due_at()
+        most: float = settings.SCHEDULER_TICK_SECONDS
+        if at is None:
+            return most
+        return min(max((at - datetime.now(UTC)).total_seconds(), 0.0), most)
+
+    def _beat(self, report: TickReport) -> None:
+        now = rowset.database_now()
+        DispatcherRow.objects.update_or_create(
+            pk=self.id,
+            defaults={"beat_at": now, "tick_ms": report.seconds * 1000},
+            create_defaults={
+                "name": self.name,
+                "started_at": self._started_at,
+                "beat_at": now,
+                "tick_ms": report.seconds * 1000,
+            },
+        )
+        DispatcherRow.objects.filter(beat_at__lt=now - FORGET_AFTER).delete()
+
+    def _after_error(self, error: Exception, failures: int) -> None:
+        log.error("tick failed", error=str(error).strip(), exc_info=not isinstance(error, DatabaseFault))
+        try:
+            connection.close()
+        except Exception as fault:  # closing a broken connection may fail in any way; it is gone afterwards
+            log.debug("closing the connection failed", error=str(fault))
+        self._stop.wait(min(0.1 * 2**failures, LONGEST_PAUSE_AFTER_ERROR))
+
+    def _leave(self) -> None:
+        self._waiter.close()
+        self.publisher.close()
+        try:
+            DispatcherRow.objects.filter(pk=self.id).delete()
+        except DatabaseFault as error:
+            log.debug("could not sign off", error=str(error).strip())

@@ -1,0 +1,142 @@
+"""Step 4: what was lost on the way is found again: dead workers, their runs, and messages that nobody answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Count, F, OuterRef, Subquery
+from django.db.models.functions import Coalesce
+
+from dispatcher_app.gates import Candidate
+from dispatcher_app.release import Released, describe
+from tasks_app import rowset, transitions
+from tasks_app.models import Run
+from tasks_app.retry import POISON_LIMIT
+from tasks_app.states import Reason, RunState
+from tasks_app.transitions import Outcome
+from workers_app.models import Worker, WorkerState
+
+log = structlog.get_logger(__name__)
+BATCH = 2000
+ALIVE = (WorkerState.ONLINE, WorkerState.DRAINING)
+LONGEST_SWEEP = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A running run whose worker is gone."""
+
+    id: int
+    attempt: int
+    deaths: int
+    retry_on_lost: bool
+    cancelled: bool
+    worker: str
+
+
+def expire_leases(database_now: datetime) -> int:
+    """Mark workers lost whose lease has run out on the database's clock. Returns how many.
+
+    A worker that comes back later finds its row lost and ends itself; a restart is a new row.
+    """
+    expired = Worker.objects.filter(state__in=ALIVE, lease_until__lt=database_now)
+    names = list(expired.values_list("name", flat=True))
+    if not names:
+        return 0
+    log.warning("workers lost", workers=names)
+    return expired.update(state=WorkerState.LOST, stopped_at=database_now)
+
+
+def recover_orphans(now: datetime, *, actor: str, limit: int = BATCH) -> int:
+    """Give every running run without a live worker its next state: another attempt, lost, cancelled or quarantined."""
+    with transaction.atomic():
+        orphans = _orphans(limit)
+        if not orphans:
+            return 0
+        return len(transitions.recover([judge(orphan, now) for orphan in orphans], now=now, actor=actor))
+
+
+def judge(orphan: Orphan, now: datetime) -> Outcome:
+    """What becomes of a run whose worker died with it."""
+    outcome = Outcome(orphan.id, orphan.attempt, RunState.LOST, Reason.WORKER_LOST, worker_died=True)
+    outcome.detail = f"Worker {orphan.worker} stopped answering."
+    if orphan.cancelled:
+        outcome.state, outcome.reason = RunState.CANCELLED, Reason.CANCEL_REQUESTED
+    elif orphan.retry_on_lost and orphan.deaths + 1 >= POISON_LIMIT:
+        outcome.state, outcome.reason = RunState.QUARANTINED, Reason.POISON
+        outcome.detail += f" It was the {orphan.deaths + 1}th worker to die with this run."
+    elif orphan.retry_on_lost:
+        outcome.state, outcome.retry_at = RunState.WAITING, now
+    else:
+        outcome.detail += " The task does not allow a rerun after a loss (retry_on_lost)."
+    return outcome
+
+
+def find_unclaimed(now: datetime, *, limit: int = BATCH) -> list[Released]:
+    """Queued runs that nobody has claimed although a worker of their pool has free slots: to be published again.
+
+    A message can be lost with the broker, or with a worker that took it and died. While all slots are taken nothing is
+    wrong, and nothing is sent. The time to the next look at a run doubles with its age, up to five minutes.
+    """
+    with transaction.atomic():
+        pools = _pools_with_free_slots(now)
+        if not pools:
+            return []
+        rows = Run.objects.filter(state=RunState.QUEUED, sweep_at__lte=now, pool__in=pools).order_by("sweep_at", "pk")
+        rows = rows.select_for_update(skip_locked=True, of=("self",), no_key=True)
+        found = list(rows.only("id", "attempt", "task_id", "pool_id", "version_id", "queued_at")[:limit])
+        if not found:
+            return []
+        _put_off(found, now)
+        return describe([Candidate(r.pk, r.attempt, r.task_id, r.pool_id, r.version_id) for r in found])
+
+
+def _pools_with_free_slots(now: datetime) -> list[int]:
+    busy = (
+        Run.objects.filter(state=RunState.RUNNING, worker_id=OuterRef("pk"))
+        .order_by()
+        .values("worker_id")
+        .annotate(n=Count("pk"))
+        .values("n")
+    )
+    workers = Worker.objects.filter(state=WorkerState.ONLINE).annotate(busy=Coalesce(Subquery(busy), 0))
+    return list(workers.filter(busy__lt=F("slots")).order_by().values_list("pool", flat=True).distinct())
+
+
+def _put_off(runs: Sequence[Run], now: datetime) -> None:
+    least = timedelta(seconds=settings.SCHEDULER_SWEEP_SECONDS)
+    rows = []
+    for run in runs:
+        age = now - (run.queued_at or now)
+        rows.append({"id": run.pk, "sweep_at": now + min(max(age, least), LONGEST_SWEEP)})
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""UPDATE tasks_app_run AS run SET sweep_at = k.sweep_at
+            FROM {rowset.table("k", {"id": "bigint", "sweep_at": "timestamptz"})} WHERE run.id = k.id""",
+            [rowset.encode(rows)],
+        )
+
+
+def _orphans(limit: int) -> list[Orphan]:
+    lock = " FOR UPDATE OF run SKIP LOCKED" if rowset.is_postgresql() else ""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""SELECT run.id, run.attempt, run.worker_deaths, version.retry_on_lost,
+                run.cancel_requested_at IS NOT NULL, coalesce(worker.name, 'unknown')
+            FROM tasks_app_run AS run
+            JOIN tasks_app_taskversion AS version ON version.id = run.version_id
+            LEFT JOIN workers_app_worker AS worker ON worker.id = run.worker_id
+            WHERE run.state = 'running' AND (worker.id IS NULL OR worker.state IN ('lost', 'offline'))
+            ORDER BY run.id LIMIT {int(limit)}{lock}"""
+        )
+        return [_orphan(row) for row in cursor.fetchall()]
+
+
+def _orphan(row: tuple[Any, ...]) -> Orphan:
+    return Orphan(row[0], row[1], row[2], bool(row[3]), bool(row[4]), row[5])

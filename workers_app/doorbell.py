@@ -1,0 +1,192 @@
+"""Ringing the doorbell: envelopes to the broker, with one wait for a window of confirms."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import structlog
+from django.conf import settings
+from kombu import Connection, Producer
+from kombu.exceptions import KombuError
+
+from workers_app import messages
+from workers_app.messages import Pair
+
+log = structlog.get_logger(__name__)
+
+CONFIRM_WINDOW = 500
+CONFIRM_SECONDS = 10.0
+MOST_UNSENT = 50_000
+RETRY_SECONDS = 1.0
+
+Message = tuple[str, list[Pair]]
+
+
+class Publisher:
+    """Sends messages over one connection of its own. What cannot be sent is kept and tried again with the next call.
+
+    Losing what is kept costs only time: rescue publishes again whatever stays queued and unclaimed.
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        self._url = url or settings.SCHEDULER_BROKER_URL
+        self._connection: Any = None
+        self._producer: Any = None
+        self._declared: set[str] = set()
+        self._unsent: deque[Message] = deque()
+        self._retry_at = 0.0
+        self._confirms = _Confirms()
+
+    @property
+    def unsent(self) -> int:
+        return len(self._unsent)
+
+    def publish(self, batch: Iterable[Message]) -> int:
+        """Send the messages, and before them what an earlier call had to leave. Returns the runs announced."""
+        self._unsent.extend(batch)
+        while len(self._unsent) > MOST_UNSENT:
+            self._unsent.popleft()
+        return self.flush()
+
+    def flush(self) -> int:
+        """Send what is waiting. Never raises for a broker that is away."""
+        sent = 0
+        if not self._unsent or time.monotonic() < self._retry_at:
+            return 0
+        try:
+            while self._unsent:
+                window = [self._unsent[i] for i in range(min(CONFIRM_WINDOW, len(self._unsent)))]
+                self._send(window)
+                for _pool, pairs in window:
+                    self._unsent.popleft()
+                    sent += len(pairs)
+        except (KombuError, OSError, *self._broker_errors()) as error:
+            log.warning("broker out of reach", error=str(error) or type(error).__name__, unsent=len(self._unsent))
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            self.close()
+        return sent
+
+    def close(self) -> None:
+        connection, self._connection, self._producer = self._connection, None, None
+        self._declared.clear()
+        if connection is not None:
+            try:
+                connection.release()
+            except Exception as error:  # the link is gone; there is nothing to save in it
+                log.debug("closing the broker connection failed", error=str(error))
+
+    def _send(self, window: Sequence[Message]) -> None:
+        producer = self._connect()
+        for pool, _pairs in window:
+            if pool not in self._declared:
+                messages.pool_queue(pool)(producer.channel).declare()
+                self._declared.add(pool)
+        self._confirms.expect(len(window))
+        for pool, pairs in window:
+            id = str(uuid.uuid4())
+            producer.publish(
+                json.dumps([[messages.pack(pairs)], {}, _EMBED]),
+                routing_key=messages.queue_name(pool),
+                exchange="",
+                content_type="application/json",
+                content_encoding="utf-8",
+                headers=_headers(id),
+                correlation_id=id,
+                delivery_mode=2,
+            )
+        self._confirms.wait(self._connection)
+
+    def _connect(self) -> Any:
+        if self._producer is None:
+            # No heartbeat: this connection may idle for hours, and a confirm that does not come shows a dead one.
+            self._connection = Connection(
+                self._url, heartbeat=0, connect_timeout=5, transport_options=_options(self._url)
+            )
+            self._connection.connect()
+            channel = self._connection.channel()
+            self._confirms.select(channel)
+            self._producer = Producer(channel)
+        return self._producer
+
+    def _broker_errors(self) -> tuple[type[BaseException], ...]:
+        if self._connection is None:
+            return ()
+        return (*self._connection.connection_errors, *self._connection.channel_errors)
+
+
+class _Confirms:
+    """Publisher confirms, waited for once per window instead of once per message; nothing on other transports."""
+
+    def __init__(self) -> None:
+        self._selected = False
+        self._last_tag = 0
+        self._open: set[int] = set()
+        self._refused = False
+
+    def select(self, channel: Any) -> None:
+        self._selected = hasattr(channel, "confirm_select")
+        self._last_tag, self._open, self._refused = 0, set(), False
+        if self._selected:
+            channel.confirm_select()
+            channel.events["basic_ack"].add(self._on_ack)
+            channel.events["basic_nack"].add(self._on_nack)
+
+    def expect(self, count: int) -> None:
+        """Say that `count` more messages are about to be sent; the broker numbers them from 1."""
+        self._open.update(range(self._last_tag + 1, self._last_tag + count + 1))
+        self._last_tag += count
+
+    def wait(self, connection: Any) -> None:
+        """Wait until the broker has taken every message. Raises OSError when it refuses one or is too slow."""
+        end = time.monotonic() + CONFIRM_SECONDS
+        while self._selected and self._open and not self._refused:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"no confirm for {len(self._open)} messages in {CONFIRM_SECONDS:.0f} s")
+            connection.drain_events(timeout=left)
+        if self._refused:
+            raise ConnectionError("the broker refused a message")
+
+    def _on_ack(self, tag: int, multiple: bool) -> None:
+        if multiple:
+            self._open = {open_tag for open_tag in self._open if open_tag > tag}
+        else:
+            self._open.discard(tag)
+
+    def _on_nack(self, tag: int, multiple: bool) -> None:
+        self._refused = True
+
+
+def _options(url: str) -> dict[str, Any]:
+    if url.startswith("redis"):
+        return {"socket_timeout": 10, "socket_connect_timeout": 5}
+    return {"write_timeout": 10} if url.startswith("amqp") else {}
+
+
+_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+def _headers(id: str) -> dict[str, Any]:
+    """Celery's message protocol 2, so that an ordinary Celery worker takes the message."""
+    return {
+        "lang": "py",
+        "task": messages.TASK_NAME,
+        "id": id,
+        "root_id": id,
+        "parent_id": None,
+        "group": None,
+        "shadow": None,
+        "eta": None,
+        "expires": None,
+        "retries": 0,
+        "timelimit": [None, None],
+        "argsrepr": "",
+        "kwargsrepr": "",
+        "origin": "dispatcher",
+        "ignore_result": True,
+    }
