@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
@@ -91,14 +92,14 @@ def _apply(style: Style, params: str) -> Style:
         if code in (38, 48):
             color, used = _extended(codes[position + 1 :])
             position += used
-            style = replace(style, **{"foreground" if code == 38 else "background": color})
+            style = replace(style, foreground=color) if code == 38 else replace(style, background=color)
         else:
             style = _simple(style, code)
         position += 1
     return style
 
 
-_FLAGS: dict[int, dict[str, bool]] = {
+_FLAGS: dict[int, dict[str, Any]] = {
     1: {"bold": True},
     2: {"dim": True},
     3: {"italic": True},

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from django import template
+from django.http import QueryDict
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
 
 from console_app import ansi, formats, states
+from tasks_app.models import Run
 
 register = template.Library()
+
+BADGES = {
+    "dst_gap": _("clocks go forward: moved to after the gap"),
+    "dst_repeat_first": _("clocks go back: the first of two"),
+    "dst_repeat_second": _("clocks go back: the second of two"),
+}
 
 
 @register.simple_tag
@@ -27,10 +35,10 @@ def state(code: str) -> SafeString:
 
 
 @register.simple_tag
-def square(code: str, label: str = "") -> SafeString:
-    """A state as its glyph alone, for strips of outcomes; the word is there for screen readers and as a tooltip."""
+def square(code: str, run_id: int) -> SafeString:
+    """The outcome of a run as a glyph alone; id and word are there for screen readers and as a tooltip."""
     look = states.look(str(code))
-    text = f"{label} {look.word}".strip()
+    text = f"#{run_id} {look.word}"
     return format_html(
         '<span class="square hue-{}" title="{}"><span aria-hidden="true">{}</span>'
         '<span class="visually-hidden">{}</span></span>',
@@ -103,9 +111,32 @@ def terminal(text: str) -> SafeString:
 
 
 @register.filter
-def item(mapping: dict[Any, Any], key: Any) -> Any:
-    """The value under a key that is known only while rendering; None when it is not there."""
-    return mapping.get(key)
+def iso_clock(text: str) -> str:
+    """The time of day of an ISO 8601 instant in UTC, as the log shows it before the browser knows better."""
+    return text[11:19]
+
+
+@register.filter
+def local_clock(text: str) -> str:
+    """`2026-03-28 02:00+01:00`: an ISO 8601 instant with its offset, in the zone of its schedule."""
+    return datetime.fromisoformat(text).isoformat(sep=" ", timespec="minutes")
+
+
+@register.simple_tag
+def badge_text(code: str) -> str:
+    """Why the clock change matters to a fire; a code that is not known is shown as it is."""
+    return str(BADGES.get(code, code))
+
+
+@register.filter
+def start_delay(run: Run) -> str:
+    """How long after its nominal time a run started."""
+    return formats.span(run.started_at - run.nominal_at if run.started_at and run.nominal_at else None)
+
+
+@register.filter
+def getlist(query: QueryDict, name: str) -> list[str]:
+    return query.getlist(name)
 
 
 @register.simple_tag(takes_context=True)

@@ -1,0 +1,42 @@
+"""Change tags: a text that stays the same while a region would, from a few reads by primary key."""
+
+from __future__ import annotations
+
+from django.db.models import Max, Min
+from django.utils import timezone
+from django.utils.translation import get_language
+
+from access_app.models import AuditEntry
+from dispatcher_app.models import Dispatcher
+from tasks_app.models import RunEvent, Schedule
+from workers_app.models import Worker, WorkerState
+
+# Event ids are drawn before they are committed, so a late commit can leave the newest id as it was: no region is ever
+# older than this.
+LONGEST_SILENCE_SECONDS = 20
+
+
+def everything() -> str:
+    """Changes with every change of a run's state and with everything that somebody did."""
+    event = RunEvent.objects.order_by("-pk").values_list("pk", flat=True).first()
+    entry = AuditEntry.objects.order_by("-pk").values_list("pk", flat=True).first()
+    beat = int(timezone.now().timestamp()) // LONGEST_SILENCE_SECONDS
+    return f"{get_language()}.{beat}.{event or 0}.{entry or 0}"
+
+
+def of_lists() -> str:
+    """For lists of runs and tasks, which also show next fires."""
+    armed = Schedule.objects.filter(enabled=True, next_fire_at__isnull=False)
+    first = armed.aggregate(first=Min("next_fire_at"))["first"]
+    return f"{everything()}.{first.timestamp() if first else 0}"
+
+
+def of_overview() -> str:
+    online = Worker.objects.filter(state__in=[WorkerState.ONLINE, WorkerState.DRAINING]).count()
+    return f"{of_lists()}.{online}"
+
+
+def of_workers() -> str:
+    beats = Worker.objects.aggregate(last=Max("beat_at"))["last"]
+    ticks = Dispatcher.objects.aggregate(last=Max("beat_at"))["last"]
+    return f"{everything()}.{beats}.{ticks}"

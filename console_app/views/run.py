@@ -1,0 +1,95 @@
+"""`/runs/<id>/`: what happened, or why does it wait? With its live output and its buttons."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from access_app.actors import Actor
+from access_app.roles import Verb
+from console_app import pulse
+from console_app.door import action, is_fragment, live, page, show
+from console_app.links import number
+from console_app.run_path import steps
+from console_app.views.run_log import first_lines
+from console_app.views.task import permissions
+from tasks_app import queries
+from tasks_app.models import Run
+from tasks_app.services import runs
+from tasks_app.states import TERMINAL, RunState
+from workers_app.models import Worker
+
+
+@page
+@live(pulse.everything)
+def run_page(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
+    run = _visible_run(actor, pk)
+    events = list(run.events.order_by("pk"))
+    is_over = run.state in TERMINAL
+    may = permissions(actor, run.task)
+    context = {
+        "run": run,
+        "events": events,
+        "steps": steps(run, events),
+        "is_over": is_over,
+        "is_retry": run.state == RunState.WAITING and run.attempt > 1,
+        "params_text": _json(run.params),
+        "output_text": "" if run.output is None else _json(run.output),
+        "worker": Worker.objects.filter(pk=run.worker_id).first() if run.worker_id else None,
+        "upstream": Run.objects.filter(downstream_edges__downstream=run).select_related("task").order_by("pk"),
+        "downstream": Run.objects.filter(upstream_edges__upstream=run).select_related("task").order_by("pk"),
+        "reruns": run.reruns.order_by("pk"),
+        "may": may,
+    }
+    if not is_fragment(request) and may[Verb.SEE_OUTPUT]:
+        context["log"] = first_lines(run, number(request.GET, "attempt"))
+    return show(request, "run", context)
+
+
+@action(back="console:run")
+def cancel(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
+    run = runs.cancel(actor, _visible_run(actor, pk), now=timezone.now())
+    text = _("The run is cancelled.") if run.state in TERMINAL else _("The run was asked to stop; its worker ends it.")
+    return _back(request, run, text)
+
+
+@action(back="console:run")
+def rerun(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
+    again = runs.rerun(actor, _visible_run(actor, pk), now=timezone.now())
+    return _back(request, again, _("This is a new run with the parameters of #%(id)d.") % {"id": pk})
+
+
+@action(back="console:run")
+def hold(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
+    return _held(request, actor, pk, runs.hold, _("The run is held: it does not start until it is released."))
+
+
+@action(back="console:run")
+def unhold(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
+    return _held(request, actor, pk, runs.unhold, _("The run is released."))
+
+
+def _held(request: HttpRequest, actor: Actor, pk: int, verb: Callable[..., Run], text: str) -> HttpResponse:
+    return _back(request, verb(actor, _visible_run(actor, pk), now=timezone.now()), text)
+
+
+def _back(request: HttpRequest, run: Run, text: str) -> HttpResponse:
+    messages.success(request, text)
+    return redirect("console:run", pk=run.pk)
+
+
+def _visible_run(actor: Actor, pk: int) -> Run:
+    return queries.get_visible(
+        queries.runs_visible_to(actor).select_related("schedule", "pool", "rerun_of", "task__project"), pk
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -1,0 +1,113 @@
+"""Schedules of a task: the form, and the preview that follows each keystroke."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from access_app.actors import Actor
+from access_app.roles import Verb, require
+from console_app.door import action, page
+from console_app.errors import put_on, sentence
+from console_app.forms import ScheduleForm, zone_names
+from tasks_app import queries
+from tasks_app.errors import InvalidInput
+from tasks_app.models import Schedule, Task
+from tasks_app.services import schedules
+
+PREVIEWED = 5
+
+
+@page
+def new(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
+    task = queries.get_visible(queries.tasks_visible_to(actor), pk)
+    require(actor, Verb.EDIT, task.project_id)
+    form = ScheduleForm(request.POST or None, initial={"time_zone": settings.SCHEDULER_TIME_ZONE})
+    if request.method == "POST" and form.is_valid():
+        try:
+            schedules.create(actor, task, form.cleaned_data, now=timezone.now())
+        except InvalidInput as error:
+            put_on(form, error)
+        else:
+            messages.success(request, _("The schedule is added."))
+            return redirect("console:task", pk=pk)
+    return _form_page(request, form, task, None)
+
+
+@page
+def edit(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
+    schedule = queries.get_visible(queries.schedules_visible_to(actor), pk)
+    require(actor, Verb.EDIT, schedule.task.project_id)
+    form = ScheduleForm(request.POST or None, initial=ScheduleForm.values_of(schedule))
+    if request.method == "POST" and form.is_valid():
+        try:
+            schedules.update(actor, schedule, form.cleaned_data, now=timezone.now())
+        except InvalidInput as error:
+            put_on(form, error)
+        else:
+            messages.success(request, _("The schedule is saved."))
+            return redirect("console:task", pk=schedule.task_id)
+    return _form_page(request, form, schedule.task, schedule)
+
+
+@action(back="console:schedule_edit")
+def delete(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
+    schedule = queries.get_visible(queries.schedules_visible_to(actor), pk)
+    schedules.delete(actor, schedule, now=timezone.now())
+    messages.success(request, _("The schedule is deleted; its runs stay."))
+    return redirect("console:task", pk=schedule.task_id)
+
+
+@page
+def preview(request: HttpRequest, _actor: Actor) -> HttpResponseBase:
+    """The next fires of what stands in the form, as a fragment; what is wrong with it, as a sentence."""
+    return render(request, "console/components/fires.html", previewed(request.GET))
+
+
+def previewed(typed: Any) -> dict[str, Any]:
+    """The context of components/fires.html for typed values: `schedule` (short form) or the fields of ScheduleForm."""
+    fields, hash_key = _preview_fields(typed), typed.get("name", "")
+    if fields is None:
+        return {}
+    try:
+        found = schedules.preview(fields, after=timezone.now(), count=PREVIEWED, hash_key=hash_key)
+    except InvalidInput as error:
+        return {"error": sentence(error)}
+    return {**found, "zone": fields["time_zone"]}
+
+
+def short_form_zone(task: Task | None) -> str:
+    """The zone in which the short form of a task's schedule is read."""
+    rows = list(task.schedules.all()[:1]) if task else []
+    return rows[0].time_zone if rows else str(Schedule._meta.get_field("time_zone").get_default())
+
+
+def _preview_fields(typed: Any) -> dict[str, Any] | None:
+    """None when there is nothing to preview yet."""
+    if "schedule" in typed:
+        expression = typed.get("schedule", "").strip()
+        if not expression:
+            return None
+        return {"kind": "cron", "expression": expression, "time_zone": typed.get("zone") or short_form_zone(None)}
+    form = ScheduleForm(typed)
+    form.is_valid()
+    fields = {name: value for name, value in form.cleaned_data.items() if value not in (None, "")}
+    rule = {"cron": "expression", "interval": "interval_seconds", "once": "at"}.get(fields.get("kind", ""))
+    return fields if rule in fields and "time_zone" in fields else None
+
+
+def _form_page(request: HttpRequest, form: ScheduleForm, task: Task, schedule: Schedule | None) -> HttpResponse:
+    typed = form.data if form.is_bound else {**{n: f.initial for n, f in form.fields.items()}, **form.initial}
+    shown = previewed({"name": task.name, **_texts(typed)})
+    context = {"form": form, "task": task, "schedule": schedule, "zones": zone_names(), **shown}
+    return render(request, "console/schedule_edit.html", context, status=422 if form.errors else 200)
+
+
+def _texts(values: Any) -> dict[str, Any]:
+    return {name: values.get(name) for name in values}

@@ -1,0 +1,110 @@
+"""`/tasks/<id>/`: is this failure new, when does it run next? With its buttons: Run now, pause, resume."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import redirect
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from access_app.actors import Actor
+from access_app.roles import Verb, allows, role_in
+from console_app import pulse
+from console_app.door import action, live, page, show
+from tasks_app import queries
+from tasks_app.cron import CronError
+from tasks_app.errors import InvalidInput
+from tasks_app.models import Schedule, Task
+from tasks_app.services import runs, schedules, tasks
+
+RECENT_RUNS = 15
+OUTCOMES = 40
+FIRES = 8
+VERSIONS = 10
+
+
+@page
+@live(pulse.of_lists)
+def task_page(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
+    task = queries.get_visible(queries.tasks_visible_to(actor), pk)
+    now = timezone.now()
+    recent = queries.runs_visible_to(actor).filter(task=task).order_by("-pk")
+    rows = list(task.schedules.select_related("task").order_by("pk"))
+    context = {
+        "task": task,
+        "version": task.version,
+        "params_text": json.dumps(task.version.params, indent=2, ensure_ascii=False) if task.version else "",
+        "priority": runs.priority_name(task.priority),
+        "schedules": [(schedule, _in_words(schedule)) for schedule in rows],
+        "fires": _next_fires(rows, now) if not task.paused else [],
+        "runs": recent[:RECENT_RUNS],
+        "outcomes": queries.last_outcomes([task.pk], count=OUTCOMES).get(task.pk, [])[::-1],
+        "versions": task.versions.select_related("created_by")[:VERSIONS],
+        "upstream": queries.dependencies_visible_to(actor).filter(downstream=task),
+        "downstream": queries.dependencies_visible_to(actor).filter(upstream=task),
+        "may": permissions(actor, task),
+    }
+    return show(request, "task", context)
+
+
+def permissions(actor: Actor, task: Task) -> dict[str, bool]:
+    """Which verbs the actor may use on the task: what it may not, is not offered."""
+    role = role_in(actor, task.project_id)
+    return {verb.value: allows(role, verb) for verb in Verb}
+
+
+@action(back="console:task")
+def run_now(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
+    task = queries.get_visible(queries.tasks_visible_to(actor), pk)
+    wanted = runs.Request(params=_params(request.POST.get("params", "")))
+    run, _created = runs.trigger(actor, task, wanted, now=timezone.now())
+    return redirect("console:run", pk=run.pk)
+
+
+@action(back="console:task")
+def pause(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
+    task = queries.get_visible(queries.tasks_visible_to(actor), pk)
+    tasks.pause(actor, task, now=timezone.now(), reason=request.POST.get("reason", "").strip())
+    messages.success(request, _("%(task)s is paused: nothing of it starts until it is resumed.") % {"task": task.name})
+    return redirect("console:task", pk=pk)
+
+
+@action(back="console:task")
+def resume(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
+    task = queries.get_visible(queries.tasks_visible_to(actor), pk)
+    tasks.resume(actor, task, now=timezone.now())
+    messages.success(request, _("%(task)s goes on.") % {"task": task.name})
+    return redirect("console:task", pk=pk)
+
+
+def _params(text: str) -> Any:
+    """The parameters typed for one run; nothing means the task's own. Raises InvalidInput."""
+    if not text.strip():
+        return {}
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(params=_("The parameters are not valid JSON: %(error)s.") % {"error": error}) from error
+
+
+def _in_words(schedule: Schedule) -> str:
+    try:
+        return schedules.expanded(schedules.timing_of(schedule))
+    except CronError as error:
+        return error.message
+
+
+def _next_fires(rows: list[Schedule], now: datetime) -> list[dict[str, Any]]:
+    """The next fires of all enabled schedules together, soonest first; a broken schedule has none."""
+    fires = []
+    for schedule in rows:
+        if schedule.enabled and not schedule.error:
+            fields = {name: getattr(schedule, name) for name in schedules.FIELDS}
+            found = schedules.preview(fields, after=now, count=FIRES, hash_key=schedule.task.name)
+            fires += [{**fire, "schedule": schedule, "zone": schedule.time_zone} for fire in found["fires"]]
+    return sorted(fires, key=lambda fire: fire["at"])[:FIRES]

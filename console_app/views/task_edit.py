@@ -1,0 +1,102 @@
+"""`/tasks/new` and `/tasks/<id>/edit`: what will this change do? Errors stand at their fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from access_app.actors import Actor
+from access_app.roles import Verb, allows, require, role_in
+from console_app.door import action, page
+from console_app.errors import put_on, sentence
+from console_app.forms import TaskForm
+from console_app.views.schedule_edit import previewed, short_form_zone
+from tasks_app import queries
+from tasks_app.errors import InvalidInput, PermissionRefused, StaleEdit
+from tasks_app.executors import EXECUTORS
+from tasks_app.models import Project, Task
+from tasks_app.services import tasks
+
+
+@page
+def new(request: HttpRequest, actor: Actor) -> HttpResponseBase:
+    projects = _editable_projects(actor)
+    if not projects.exists():
+        raise PermissionRefused
+    form = TaskForm(request.POST or None, projects=projects, initial={"project": projects.first(), **_defaults()})
+    if request.method == "POST" and form.is_valid():
+        try:
+            task = tasks.create(actor, form.values(), now=timezone.now())
+        except InvalidInput as error:
+            put_on(form, error)
+        else:
+            messages.success(request, _("%(task)s is created.") % {"task": task.name})
+            return redirect("console:task", pk=task.pk)
+    return _form_page(request, form, task=None)
+
+
+@page
+def edit(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
+    task = queries.get_visible(queries.tasks_visible_to(actor), pk)
+    require(actor, Verb.EDIT, task.project_id)
+    form = TaskForm(request.POST or None, projects=_editable_projects(actor), initial=TaskForm.values_of(task))
+    if request.method == "POST" and form.is_valid():
+        try:
+            tasks.update(actor, task, _changes(form, task), now=timezone.now(), expected=form.cleaned_data["etag"])
+        except InvalidInput as error:
+            put_on(form, error)
+        except StaleEdit as error:
+            form.add_error(None, sentence(error))
+        else:
+            messages.success(
+                request, _("%(task)s is saved. Runs in flight keep the version they have.") % {"task": task}
+            )
+            return redirect("console:task", pk=pk)
+    return _form_page(request, form, task=task)
+
+
+@action(back="console:task_edit")
+def delete(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
+    task = queries.get_visible(queries.tasks_visible_to(actor), pk)
+    tasks.delete(actor, task, now=timezone.now())
+    messages.success(request, _("%(task)s is deleted with its history.") % {"task": task.name})
+    return redirect("console:tasks")
+
+
+def _changes(form: TaskForm, task: Task) -> dict[str, Any]:
+    values = form.values()
+    # A task with several schedules, or one that is not cron, has no short form: an empty field must not delete them.
+    if values["schedule"] is None and tasks.short_schedule(task) is None:
+        del values["schedule"]
+    return values
+
+
+def _form_page(request: HttpRequest, form: TaskForm, *, task: Task | None) -> HttpResponse:
+    zone = short_form_zone(task)
+    context = {
+        "form": form,
+        "task": task,
+        "zone": zone,
+        **previewed({"name": form["name"].value() or "", "schedule": form["schedule"].value() or "", "zone": zone}),
+        "executors": EXECUTORS.values(),
+        "run_count": task.runs.count() if task else 0,
+        "has_long_schedules": task is not None and tasks.short_schedule(task) is None and task.schedules.exists(),
+    }
+    return render(request, "console/task_edit.html", context, status=422 if form.errors else 200)
+
+
+def _editable_projects(actor: Actor) -> Any:
+    visible = queries.projects_visible_to(actor)
+    editable = [project.pk for project in visible if allows(role_in(actor, project.pk), Verb.EDIT)]
+    return Project.objects.filter(pk__in=editable)
+
+
+def _defaults() -> dict[str, Any]:
+    from tasks_app.models import Pool
+
+    return {"executor": "shell", "pool": Pool.objects.filter(name="default").first()}

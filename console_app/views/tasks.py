@@ -1,0 +1,72 @@
+"""`/tasks/`: what runs here, what is off?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.paginator import Paginator
+from django.db.models import Min, Q
+from django.http import HttpRequest, HttpResponseBase, QueryDict
+from django.utils.translation import gettext as _
+
+from access_app.actors import Actor
+from access_app.roles import Verb, allows, role_in
+from console_app import pulse
+from console_app.door import keep_filter_in_url, live, page, show
+from console_app.links import with_query, without_blanks
+from tasks_app import queries
+from tasks_app.filters import TaskFilter
+
+PAGE_SIZE = 50
+OUTCOMES = 20
+
+
+@page
+@live(pulse.of_lists)
+def task_list(request: HttpRequest, actor: Actor) -> HttpResponseBase:
+    query = request.GET
+    visible = queries.tasks_visible_to(actor)
+    matching = TaskFilter(query, queryset=visible)
+    found = matching.qs if matching.is_valid() else visible.none()
+    found = found.annotate(
+        next_fire_at=Min("schedules__next_fire_at", filter=Q(schedules__enabled=True))
+    ).prefetch_related("schedules")
+    shown = Paginator(found.order_by("name", "pk"), PAGE_SIZE).get_page(query.get("page"))
+    outcomes = queries.last_outcomes([task.pk for task in shown], count=OUTCOMES)
+    context = {
+        "filter": matching,
+        "page": shown,
+        "rows": [(task, outcomes.get(task.pk, [])[::-1]) for task in shown],
+        "previous": _page_query(query, shown.previous_page_number() if shown.has_previous() else None),
+        "next": _page_query(query, shown.next_page_number() if shown.has_next() else None),
+        "tabs": _tabs(TaskFilter(with_query(query, paused=None), queryset=visible), query),
+        "projects": queries.projects_visible_to(actor),
+        "filtered": any(query.get(name) for name in ("name", "paused", "project", "executor", "pool", "task_type")),
+        "may_create": any(_may_edit(actor, project.pk) for project in queries.projects_visible_to(actor)[:20]),
+    }
+    return keep_filter_in_url(request, show(request, "tasks", context))
+
+
+def _tabs(unpaused: TaskFilter, query: QueryDict) -> list[dict[str, Any]]:
+    found = unpaused.qs if unpaused.is_valid() else unpaused.queryset.none()
+    paused = found.filter(paused=True).count()
+    total = found.count()
+    chosen = query.get("paused") or None
+    rows = ((_("All"), None, total), (_("Active"), "false", total - paused), (_("Paused"), "true", paused))
+    return [
+        {
+            "label": label,
+            "count": count,
+            "current": chosen == value,
+            "query": with_query(without_blanks(query), paused=value, page=None).urlencode(),
+        }
+        for label, value, count in rows
+    ]
+
+
+def _page_query(query: QueryDict, page_number: int | None) -> str | None:
+    return with_query(query, page=page_number).urlencode() if page_number else None
+
+
+def _may_edit(actor: Actor, project_id: int) -> bool:
+    return allows(role_in(actor, project_id), Verb.EDIT)
