@@ -16,11 +16,12 @@ from django.utils.translation import gettext_lazy
 
 from tasks_app.callables import allowed_modules
 from tasks_app.errors import InvalidInput
+from tasks_app.texts import storable_json
 
 PARAM_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
 MAX_PARAMS_BYTES = 64 * 1024
 
-# Parameters of shell and python runs become environment variables: their names must be names and they must be flat text.
+# Parameters of shell and python runs become environment variables: names must be names, values flat text.
 _ENVIRONMENT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "propertyNames": {"pattern": PARAM_NAME},
@@ -136,8 +137,8 @@ def check_params(executor: str, params: Any) -> None:
     text = json.dumps(params)
     if len(text) > MAX_PARAMS_BYTES:
         raise InvalidInput(params=_("Parameters may be at most 64 KiB."))
-    if "\\u0000" in text:
-        raise InvalidInput(params=_("Parameters must not contain a NUL character."))
+    if storable_json(params) != params:
+        raise InvalidInput(params=_("Parameters must not contain a NUL character or half of a surrogate pair."))
     problem = _schema_problem(EXECUTORS[executor].params_schema, params)
     if problem is not None:
         raise InvalidInput(params=problem)

@@ -1,0 +1,1 @@
+"""The demo project: a small pipeline over the IANA time zone tables."""
