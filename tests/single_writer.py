@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 _WRITERS = {"update", "create", "update_or_create", "get_or_create", "Run", "aupdate", "acreate"}
 _FIELD_WRITERS = {"save", "bulk_update", "bulk_create", "asave", "setattr", "__setattr__"}
@@ -22,20 +22,31 @@ _SQL = (
 def writes_of_run_state(code: str) -> list[tuple[int, str]]:
     """(line, source) of every statement that could change the state of a run, by ORM, attribute or SQL.
 
-    Workers have a state too: a value that names WorkerState, or an object called `worker`, is theirs. An `outcome` is
-    what transitions.py is asked to write.
+    Workers have a state too: what begins with Worker, names WorkerState or is called `worker` is theirs. An
+    `outcome` is what transitions.py is asked to write.
     """
     tree = ast.parse(code)
-    return sorted({(node.lineno, ast.unparse(node)[:120]) for node in _suspects(tree)})
+    return sorted({(node.lineno, ast.unparse(node)[:120]) for node in _suspects(tree, _names_of_workers(tree))})
 
 
-def _suspects(tree: ast.AST) -> Iterator[ast.expr | ast.stmt]:
+def _names_of_workers(tree: ast.AST) -> frozenset[str]:
+    """What stands for workers or their state: the classes, arguments annotated so, and queries that begin with them."""
+    names = {"Worker", "WorkerState", "worker"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg) and _mentions(node.annotation, names):
+            names.add(node.arg)
+        elif isinstance(node, ast.Assign) and _root(node.value) == "Worker":
+            names.update(target.id for target in node.targets if isinstance(target, ast.Name))
+    return frozenset(names)
+
+
+def _suspects(tree: ast.AST, workers: frozenset[str]) -> Iterator[ast.expr | ast.stmt]:
     for node in ast.walk(tree):
         match node:
             case ast.Call():
-                suspect = _writes_by_keyword(node) or _writes_by_field_name(node)
+                suspect = _writes_by_keyword(node, workers) or _writes_by_field_name(node, workers)
             case ast.Assign() | ast.AugAssign():
-                suspect = _assigns_state(node)
+                suspect = _assigns_state(node, workers)
             case ast.Constant() | ast.JoinedStr():
                 suspect = _is_writing_sql(_text(node))
             case _:
@@ -44,28 +55,34 @@ def _suspects(tree: ast.AST) -> Iterator[ast.expr | ast.stmt]:
             yield node
 
 
-def _writes_by_keyword(call: ast.Call) -> bool:
-    if _called(call) not in _WRITERS:
+def _writes_by_keyword(call: ast.Call, workers: frozenset[str]) -> bool:
+    if _called(call) not in _WRITERS or _root(call) in workers:
         return False
-    return any(word.arg == "state" and not _is_of_a_worker(word.value) for word in call.keywords)
+    return any(word.arg == "state" and not _mentions(word.value, workers) for word in call.keywords)
 
 
-def _writes_by_field_name(call: ast.Call) -> bool:
-    if _called(call) not in _FIELD_WRITERS or _is_of_a_worker(call):
+def _writes_by_field_name(call: ast.Call, workers: frozenset[str]) -> bool:
+    if _called(call) not in _FIELD_WRITERS or _mentions(call, workers):
         return False
     arguments = [*call.args, *(word.value for word in call.keywords)]
     return any(isinstance(n, ast.Constant) and n.value == "state" for arg in arguments for n in ast.walk(arg))
 
 
-def _assigns_state(statement: ast.Assign | ast.AugAssign) -> bool:
+def _assigns_state(statement: ast.Assign | ast.AugAssign, workers: frozenset[str]) -> bool:
     targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
     attributes = [n for t in targets for n in ast.walk(t) if isinstance(n, ast.Attribute) and n.attr == "state"]
-    return any("outcome" not in ast.unparse(a.value) for a in attributes) and not _is_of_a_worker(statement)
+    return any("outcome" not in ast.unparse(a.value) for a in attributes) and not _mentions(statement, workers)
 
 
-def _is_of_a_worker(node: ast.AST) -> bool:
-    names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-    return bool(names & {"WorkerState", "worker"})
+def _mentions(node: ast.AST | None, names: Collection[str]) -> bool:
+    return node is not None and any(isinstance(n, ast.Name) and n.id in names for n in ast.walk(node))
+
+
+def _root(node: ast.AST) -> str:
+    """The name that a chain such as `Worker.objects.filter(...).update(...)` begins with."""
+    while isinstance(node, ast.Call | ast.Attribute):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _is_writing_sql(text: str) -> bool:
