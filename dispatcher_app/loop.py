@@ -95,7 +95,7 @@ class Dispatcher:
                 failures = 0
                 if not report.full and not report.recovered:
                     self._waiter.wait(self._pause())
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  (no loop dies of one bad tick; it is logged)
                 failures += 1
                 self._after_error(error, failures)
         self._leave()
@@ -159,7 +159,7 @@ class Dispatcher:
         log.error("tick failed", error=str(error).strip(), exc_info=not isinstance(error, DatabaseFault))
         try:
             connection.close()
-        except Exception as fault:  # closing a broken connection may fail in any way; it is gone afterwards
+        except Exception as fault:  # noqa: BLE001  (closing a broken connection may fail in any way)
             log.debug("closing the connection failed", error=str(fault))
         self._stop.wait(min(0.1 * 2**failures, LONGEST_PAUSE_AFTER_ERROR))
 

@@ -85,7 +85,7 @@ def find_unclaimed(now: datetime, *, limit: int = BATCH) -> list[Released]:
     wrong, and nothing is sent. The time to the next look at a run doubles with its age, up to five minutes.
     """
     with transaction.atomic():
-        pools = _pools_with_free_slots(now)
+        pools = _pools_with_free_slots()
         if not pools:
             return []
         rows = Run.objects.filter(state=RunState.QUEUED, sweep_at__lte=now, pool__in=pools).order_by("sweep_at", "pk")
@@ -97,7 +97,7 @@ def find_unclaimed(now: datetime, *, limit: int = BATCH) -> list[Released]:
         return describe([Candidate(r.pk, r.attempt, r.task_id, r.pool_id, r.version_id) for r in found])
 
 
-def _pools_with_free_slots(now: datetime) -> list[int]:
+def _pools_with_free_slots() -> list[int]:
     busy = (
         Run.objects.filter(state=RunState.RUNNING, worker_id=OuterRef("pk"))
         .order_by()

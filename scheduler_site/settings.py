@@ -116,7 +116,7 @@ SCHEDULER_BROKER_URL: str = env.str("CELERY_BROKER_URL", "") or "memory://"
 # Prefixed to every queue name, so that two installations can share one broker.
 SCHEDULER_QUEUE_PREFIX: str = env.str("SCHEDULER_QUEUE_PREFIX", "scheduler")
 
-# --- The scheduler's own clockwork (seconds unless said otherwise) ----------------------------------------------------
+# --- The scheduler's own clockwork (seconds unless said otherwise) --------------------------------------------------
 SCHEDULER_TICK_SECONDS = positive("SCHEDULER_TICK_SECONDS", 1.0)
 SCHEDULER_HEARTBEAT_SECONDS = positive("SCHEDULER_HEARTBEAT_SECONDS", 5.0)
 SCHEDULER_LEASE_SECONDS = positive("SCHEDULER_LEASE_SECONDS", 15.0)
@@ -151,7 +151,7 @@ ANONYMOUS_USER_NAME = None  # guardian: no anonymous row, nothing anonymous at a
 KNOX_TOKEN_MODEL = "access_app.ApiKey"  # noqa: S105  (a model path, not a secret)
 REST_KNOX = {"TOKEN_PREFIX": "dts_", "TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Bearer"}
 
-# --- Web hardening ----------------------------------------------------------------------------------------------------
+# --- Web hardening --------------------------------------------------------------------------------------------------
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = PRODUCTION
@@ -180,7 +180,7 @@ CONTENT_SECURITY_POLICY = {
     },
 }
 
-# --- REST API -----------------------------------------------------------------------------------------------------------
+# --- REST API -------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "access_app.authentication.ApiKeyAuthentication",
@@ -189,7 +189,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["access_app.api.parsers.StrictJSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "access_app.api.schema.ProblemAutoSchema",
     "DEFAULT_PAGINATION_CLASS": "access_app.api.pagination.IdCursorPagination",
     "EXCEPTION_HANDLER": "access_app.api.problems.problem_handler",
     "DATETIME_FORMAT": "%Y-%m-%dT%H:%M:%S.%fZ",
@@ -207,7 +207,7 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": r"/api",
 }
 
-# --- Languages, time, files -------------------------------------------------------------------------------------------
+# --- Languages, time, files -----------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
 LOCALE_PATHS = [BASE_DIR / "locale"]
@@ -222,7 +222,7 @@ STATIC_ROOT = BASE_DIR / "staticfiles"
 WHITENOISE_USE_FINDERS = True
 SESSION_COOKIE_AGE = int(timedelta(days=7).total_seconds())
 
-# --- Logs ---------------------------------------------------------------------------------------------------------------
+# --- Logs -----------------------------------------------------------------------------------------------------------
 SCHEDULER_LOG_FORMAT = choice("SCHEDULER_LOG_FORMAT", "text", ("text", "json"))
 SCHEDULER_LOG_LEVEL = choice("SCHEDULER_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 LOGGING_CONFIG = None

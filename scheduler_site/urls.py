@@ -1,7 +1,9 @@
 """The whole URL map on one screen."""
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
+
+from access_app.api.views import UnknownPath
 
 urlpatterns = [
     path("admin/", admin.site.urls),
@@ -9,6 +11,7 @@ urlpatterns = [
     path("api/", include("tasks_app.api.urls")),
     path("api/", include("workers_app.api.urls")),
     path("api/", include("monitoring_app.api.urls")),
+    re_path(r"^api(/|$)", UnknownPath.as_view()),
     path("", include("monitoring_app.urls")),
     path("", include("console_app.urls")),
 ]

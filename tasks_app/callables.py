@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def scheduler_callable(function: F) -> F:
-    """Register the function under `module.name`. Its parameters arrive as keyword arguments; it returns JSON or None."""
+    """Register the function under `module.name`. Parameters arrive by keyword; it returns JSON or None."""
     _registry[f"{function.__module__}.{function.__qualname__}"] = function
     return function
 

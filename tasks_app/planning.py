@@ -131,7 +131,8 @@ def _plan_downstream(planned: list[tuple[Firing, int]], graph: _Graph, *, now: d
     for firing, root_id in planned:
         run_of[root_id, firing.task.pk] = root_id
         for task_id in closure([firing.task.pk], graph.downstream_of):
-            rows.append(_member_row(firing, root_id, graph.tasks[task_id], bool(graph.downstream_of.get(task_id))))
+            has_downstream = bool(graph.downstream_of.get(task_id))
+            rows.append(_member_row(firing, root_id, graph.tasks[task_id], has_downstream))
     if not rows:
         return 0
     for run in transitions.create(rows, now=now, actor=actor):

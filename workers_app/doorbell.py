@@ -77,7 +77,7 @@ class Publisher:
         if connection is not None:
             try:
                 connection.release()
-            except Exception as error:  # the link is gone; there is nothing to save in it
+            except Exception as error:  # noqa: BLE001  (the link is gone; there is nothing to save in it)
                 log.debug("closing the broker connection failed", error=str(error))
 
     def _send(self, window: Sequence[Message]) -> None:
@@ -158,7 +158,7 @@ class _Confirms:
         else:
             self._open.discard(tag)
 
-    def _on_nack(self, tag: int, multiple: bool) -> None:
+    def _on_nack(self, _tag: int, _multiple: bool) -> None:
         self._refused = True
 
 

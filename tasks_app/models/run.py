@@ -166,7 +166,7 @@ class RunOutput(models.Model):
         verbose_name_plural = _("run output")
         ordering = ("run", "attempt", "first_line")
         constraints = (
-            # Reader: queries.log_lines. Lines count from 0 in each attempt, so that a zombie cannot write into the next.
+            # Reader: queries.log_lines. Lines count from 0 in each attempt, so a zombie cannot write into the next.
             models.UniqueConstraint(fields=("run", "attempt", "first_line"), name="run_output_line_once"),
         )
 

@@ -17,7 +17,7 @@ from tasks_app.models import Project, Task, TaskDependency
 
 
 def create(actor: Actor, upstream: Task, downstream: Task, *, now: datetime) -> TaskDependency:
-    """Let `downstream` wait for `upstream`. Raises DependencyCycle with the path of names, InvalidInput when it exists."""
+    """Let `downstream` wait for `upstream`. Raises DependencyCycle with the path, InvalidInput when it exists."""
     require(actor, Verb.EDIT, upstream.project_id)
     require(actor, Verb.EDIT, downstream.project_id)
     with transaction.atomic():

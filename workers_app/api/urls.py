@@ -1,3 +1,7 @@
-from django.urls import URLPattern
+from access_app.api.routing import routes
+from workers_app.api.workers import WorkersView, WorkerView
 
-urlpatterns: list[URLPattern] = []
+urlpatterns = routes(
+    ("workers", WorkersView),
+    ("workers/<uuid:worker_id>", WorkerView),
+)

@@ -1,0 +1,155 @@
+"""The forms of the admin pages: each writes through the service as the last step of its validation.
+
+So what a service refuses stands at its field like any other mistake, and a valid form has been written.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from django import forms
+from django.core.exceptions import NON_FIELD_ERRORS
+from django.db.models import Model
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from access_app.actors import Actor
+from tasks_app import executors
+from tasks_app.errors import InvalidInput, SchedulerError
+from tasks_app.models import Pool, Project, Schedule, Task, TaskDependency, TaskVersion
+from tasks_app.services import dependencies, projects, resources, schedules, tasks
+
+if TYPE_CHECKING:
+    AnyModelForm = forms.ModelForm[Any]
+else:
+    AnyModelForm = forms.ModelForm
+
+
+class ServiceForm(AnyModelForm):
+    """A form for the person `actor`; once it is valid, `written` is the row as the service left it."""
+
+    actor: Actor
+    written: Model
+
+    def write(self) -> Model:
+        """Create the row, or change the fields that were changed. Raises SchedulerError."""
+        raise NotImplementedError
+
+    def changes(self) -> dict[str, Any]:
+        """What was typed, of a new row; what was changed, of one that exists: other edits meanwhile stay."""
+        given = self.cleaned_data
+        return dict(given) if self.instance.pk is None else {name: given[name] for name in self.changed_data}
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]  # Django's own hook: the last step of validation
+        if self.errors:
+            return
+        try:
+            self.written = self.write()
+        except InvalidInput as error:
+            for name, texts in error.errors.items():
+                self.add_error(name if name in self.fields else NON_FIELD_ERRORS, texts)  # type: ignore[arg-type]
+        except SchedulerError as error:
+            path = error.details.get("path")
+            self.add_error(None, f"{error.message} ({' → '.join(path)})" if path else error.message)
+
+
+class _StrictDecoder(json.JSONDecoder):
+    """JSON without NaN and Infinity, which the database does not take."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise json.JSONDecodeError("not a JSON value", name, 0)
+
+
+class TaskForm(ServiceForm):
+    """A task with the fields of its current version; a change of these adds a version."""
+
+    executor = forms.ChoiceField(label=_("executor"), choices=[(name, name) for name in executors.EXECUTORS])
+    command = forms.CharField(label=_("command"), widget=forms.Textarea(attrs={"rows": 4, "cols": 80}), strip=False)
+    params = forms.JSONField(
+        label=_("parameters"), required=False, initial=dict, decoder=_StrictDecoder, help_text=_("A JSON object.")
+    )
+    timeout_seconds = forms.IntegerField(label=_("timeout in seconds"), initial=3600, min_value=1)
+    retry_count = forms.IntegerField(label=_("retries"), initial=0, min_value=0)
+    retry_delay_seconds = forms.IntegerField(label=_("first retry after seconds"), initial=10, min_value=0)
+    retry_on_lost = forms.BooleanField(label=_("rerun when its worker is lost"), required=False)
+
+    class Meta:
+        model = Task
+        fields = tasks.TASK_FIELDS
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        instance = options.get("instance")
+        if instance is not None and isinstance(version := instance.version, TaskVersion):
+            current = {name: getattr(version, name) for name in tasks.VERSION_FIELDS}
+            options["initial"] = current | (options.get("initial") or {})
+        super().__init__(*args, **options)
+
+    def clean_command(self) -> str:
+        # Browsers send line ends as CRLF; a shell would take the CR for a part of the command.
+        return str(self.cleaned_data["command"]).replace("\r\n", "\n")
+
+    def clean_params(self) -> Any:
+        params = self.cleaned_data["params"]
+        return {} if params is None else params
+
+    def write(self) -> Task:
+        if self.instance.pk is None:
+            return tasks.create(self.actor, self.changes(), now=timezone.now())
+        saved = Task.objects.select_related("version", "project", "pool").get(pk=self.instance.pk)
+        return tasks.update(self.actor, saved, self.changes(), now=timezone.now())
+
+
+class ScheduleForm(ServiceForm):
+    """A schedule; its task is chosen once."""
+
+    class Meta:
+        model = Schedule
+        fields = ("task", *schedules.FIELDS)
+
+    def write(self) -> Schedule:
+        fields = self.changes()
+        if self.instance.pk is None:
+            return schedules.create(self.actor, fields.pop("task"), fields, now=timezone.now())
+        saved = Schedule.objects.select_related("task").get(pk=self.instance.pk)
+        return schedules.update(self.actor, saved, fields, now=timezone.now())
+
+
+class DependencyForm(ServiceForm):
+    """An edge between two tasks; it is made and removed, never changed."""
+
+    class Meta:
+        model = TaskDependency
+        fields = ("upstream", "downstream")
+
+    def write(self) -> TaskDependency:
+        return dependencies.create(self.actor, **self.changes(), now=timezone.now())
+
+
+class ProjectForm(ServiceForm):
+    """A project; it is made here, its members are kept by the API."""
+
+    class Meta:
+        model = Project
+        fields = ("name", "description")
+
+    def write(self) -> Project:
+        return projects.create(self.actor, **self.changes(), now=timezone.now())
+
+
+class PoolForm(ServiceForm):
+    """A pool; its name is chosen once."""
+
+    class Meta:
+        model = Pool
+        fields = resources.FIELDS
+
+    def write(self) -> Pool:
+        if self.instance.pk is None:
+            return resources.create_pool(self.actor, self.changes(), now=timezone.now())
+        return resources.update_pool(self.actor, Pool(pk=self.instance.pk), self.changes(), now=timezone.now())

@@ -1,0 +1,39 @@
+"""The environment of a child, built from empty: nothing of the worker's own leaks into it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from datetime import UTC
+from typing import Any
+
+from workers_app.jobs import Job
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def child_environment(job: Job) -> dict[str, str]:
+    """The variables of a shell or python run: the user's own, SCHEDULER_* about the run, PARAM_* for its parameters."""
+    user = pwd.getpwuid(os.geteuid())
+    env = {
+        "PATH": _PATH,
+        "HOME": user.pw_dir,
+        "USER": user.pw_name,
+        "LOGNAME": user.pw_name,
+        "SHELL": "/bin/sh",
+        "LANG": "C.UTF-8",
+        "SCHEDULER_RUN_ID": str(job.run_id),
+        "SCHEDULER_ATTEMPT": str(job.attempt),
+        "SCHEDULER_TASK": job.task_name,
+        "SCHEDULER_PARAMS": json.dumps(job.params),
+    }
+    if job.nominal_at is not None:
+        env["SCHEDULER_NOMINAL_TIME"] = job.nominal_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    env |= {f"PARAM_{name}": _flat(value) for name, value in job.params.items()}
+    return {name: value.replace("\x00", "") for name, value in env.items()}
+
+
+def _flat(value: Any) -> str:
+    """Text as it is, anything else as JSON: true, 3, {"a": 1}."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,252 @@
+"""The life of an envelope in a worker: claim -> prepare -> execute -> finish, a pipeline of named steps."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from django.db import Error as DatabaseFault
+from django.db import transaction
+
+from tasks_app import retry, transitions
+from tasks_app.models import Run, TaskVersion
+from tasks_app.states import Reason, RunState
+from tasks_app.transitions import Claimed, Outcome
+from tasks_app.wakeup import nudge
+from workers_app import hosts
+from workers_app.batcher import Batcher
+from workers_app.executors import implementation
+from workers_app.jobs import Active, Control, Job, Result
+from workers_app.messages import Pair
+from workers_app.output import OutputSink, Row, store
+from workers_app.packs import Pack
+
+log = structlog.get_logger(__name__)
+
+# A callable is short when it takes less than this on average; only short ones are claimed by the pack.
+SHORT_SECONDS = 0.02
+CHUNK = 200
+_REMEMBERED_VERSIONS = 5000
+Finish = tuple[list[Outcome], list[Row]]
+Entry = tuple[Active, OutputSink, Result]
+
+
+class Execution:
+    """Executes envelopes for one worker identity. Thread-safe: one thread an envelope."""
+
+    def __init__(self, *, worker_id: Any, actor: str, ring: Any) -> None:
+        self.active: dict[int, Active] = {}
+        self.refusing = False
+        self._worker_id, self._actor, self._ring = worker_id, actor, ring
+        self._specs: OrderedDict[int, TaskVersion] = OrderedDict()
+        self._typical: dict[int, float] = {}
+        self._claims: Batcher[list[Pair], tuple[list[Active], list[Pair]]] = Batcher(
+            "claims", self._claim, limit=500, patience=10
+        )
+        # A result is worth waiting for: the lease decides how long, not the length of an outage.
+        self._finishes: Batcher[Finish, set[int]] = Batcher("finishes", self._finish, limit=500, patience=3600)
+
+    def execute(self, pairs: list[Pair], pool: str) -> None:
+        """Execute what is still ours to execute of an envelope of the pool's queue."""
+        while pairs and not self.refusing:
+            try:
+                claimed, rest = self._claims.ask(pairs)
+            except DatabaseFault as error:
+                # Still queued: the dispatchers' sweep announces them again.
+                log.error("could not claim", runs=len(pairs), error=str(error).strip())
+                return
+            pairs = rest
+            started = time.monotonic()
+            self._execute_claimed(claimed)
+            self._learn(claimed, time.monotonic() - started)
+            if claimed and not self._is_short(claimed[0].job.version_id):
+                break
+        if pairs:
+            # The rest of a pack must not wait behind a long run, nor end with this worker.
+            self._ring([(pool, [pair]) for pair in pairs])
+
+    def write_output(self) -> None:
+        """Pass the lines that came since the last call on to the database; call twice a second or so."""
+        for active in list(self.active.values()):
+            with active.output_lock:
+                if active.sink is not None and (rows := active.sink.drain()):
+                    self._finishes.submit(([], rows))
+
+    def end_all(self, why: str) -> None:
+        for active in list(self.active.values()):
+            active.control.end(why)
+
+    def close(self) -> None:
+        self._claims.close()
+        self._finishes.close()
+
+    # --- claim ------------------------------------------------------------------------------------------------------
+
+    def _claim(self, requests: Sequence[list[Pair]]) -> list[tuple[list[Active], list[Pair]]]:
+        """Claim each request whole if its version is known to be short, else its first run; answer with the rest."""
+        sizes = self._sizes(requests)
+        wanted = [pair for request, size in zip(requests, sizes, strict=True) for pair in request[:size]]
+        claimed = transitions.claim(wanted, worker_id=self._worker_id, now=datetime.now(UTC), actor=self._actor)
+        self._load_specs({run.version_id for run in claimed})
+        by_pair: dict[Pair, Active] = {}
+        for run in claimed:
+            by_pair[run.id, run.attempt] = self.active[run.id] = Active(self._job(run))
+        # popped: the same pair twice in one batch is one run, not two
+        return [
+            ([by_pair.pop(pair) for pair in request[:size] if pair in by_pair], request[size:])
+            for request, size in zip(requests, sizes, strict=True)
+        ]
+
+    def _sizes(self, requests: Sequence[list[Pair]]) -> list[int]:
+        packs = [request[0][0] for request in requests if len(request) > 1]
+        versions = dict(Run.objects.filter(pk__in=packs).values_list("pk", "version_id")) if packs else {}
+        return [CHUNK if self._is_short(versions.get(request[0][0], 0)) else 1 for request in requests]
+
+    def _load_specs(self, version_ids: set[int]) -> None:
+        missing = version_ids - self._specs.keys()
+        if missing:
+            self._specs |= TaskVersion.objects.select_related("task").in_bulk(missing)
+            while len(self._specs) > _REMEMBERED_VERSIONS + len(missing):
+                self._specs.popitem(last=False)
+
+    def _job(self, run: Claimed) -> Job:
+        version = self._specs[run.version_id]
+        return Job(
+            run_id=run.id,
+            attempt=run.attempt,
+            version_id=run.version_id,
+            task_name=version.task.name,
+            executor=version.executor,
+            command=version.command,
+            params={**version.params, **run.params},
+            timeout_seconds=float(version.timeout_seconds),
+            nominal_at=run.nominal_at,
+            retry_count=version.retry_count,
+            retry_delay_seconds=float(version.retry_delay_seconds),
+            retry_on_lost=version.retry_on_lost,
+        )
+
+    # --- execute ----------------------------------------------------------------------------------------------------
+
+    def _execute_claimed(self, claimed: list[Active]) -> None:
+        if len(claimed) > 1:
+            gathered = _Gathered(self._complete)
+            entries = [(active, self._sink(active)) for active in claimed]
+            Pack(hosts.pool, entries, gathered.add, gathered.flush).run()
+            gathered.flush()
+        elif claimed:
+            (active,) = claimed
+            sink = self._sink(active)
+            self._complete([(active, sink, self._execute_one(active, sink))])
+
+    def _execute_one(self, active: Active, sink: OutputSink) -> Result:
+        job = active.job
+        with structlog.contextvars.bound_contextvars(run=job.run_id, attempt=job.attempt, task=job.task_name):
+            try:
+                return implementation(job.executor)(job, active.control, sink)
+            except Exception as error:
+                log.exception("executor failed")
+                detail = f"{type(error).__name__}: {error}"
+                return Result(RunState.FAILED, Reason.INTERNAL, detail)
+
+    def _sink(self, active: Active) -> OutputSink:
+        active.sink = OutputSink(active.job.run_id, active.job.attempt)
+        return active.sink
+
+    # --- finish -----------------------------------------------------------------------------------------------------
+
+    def _complete(self, done: list[Entry]) -> None:
+        now = datetime.now(UTC)
+        kept = [entry for entry in done if entry[0].control.why != Control.LOST]
+        outcomes = [self._outcome(active, result, now) for active, _sink, result in kept]
+        try:
+            moved = self._submit_finish(kept, outcomes) if outcomes else set()
+            if len(moved) < len(outcomes):
+                log.warning("runs were no longer ours at their end", runs=[o.id for o in outcomes if o.id not in moved])
+        except DatabaseFault as error:
+            log.error("could not record results", runs=[o.id for o in outcomes], error=str(error).strip())
+        finally:
+            for active, _sink, _result in done:
+                self.active.pop(active.job.run_id, None)
+                active.control.close()
+
+    def _submit_finish(self, kept: list[Entry], outcomes: list[Outcome]) -> set[int]:
+        with contextlib.ExitStack() as locks:
+            for active, _sink, _result in kept:
+                locks.enter_context(active.output_lock)
+            rows = [row for _active, sink, _result in kept for row in sink.drain()]
+            future = self._finishes.submit((outcomes, rows))
+        return future.result()
+
+    def _finish(self, requests: Sequence[Finish]) -> list[set[int]]:
+        outcomes = [outcome for request in requests for outcome in request[0]]
+        with transaction.atomic():
+            store([row for request in requests for row in request[1]])
+            if not outcomes:
+                return [set() for _ in requests]
+            moved = transitions.finish(outcomes, worker_id=self._worker_id, now=datetime.now(UTC), actor=self._actor)
+            nudge()
+        return [{outcome.id for outcome in request[0]} & moved for request in requests]
+
+    def _outcome(self, active: Active, result: Result, now: datetime) -> Outcome:
+        job = active.job
+        outcome = Outcome(
+            job.run_id,
+            job.attempt,
+            result.state,
+            result.reason,
+            result.detail,
+            exit_code=result.exit_code,
+            output=result.output,
+        )
+        if active.control.why == Control.STOPPING and result.state is RunState.CANCELLED:
+            outcome.reason, outcome.detail = Reason.WORKER_STOPPED, "Its worker was stopped before it could end."
+            outcome.state = RunState.WAITING if job.retry_on_lost else RunState.LOST
+            outcome.retry_at = now if job.retry_on_lost else None
+        elif result.state in (RunState.FAILED, RunState.TIMED_OUT) and result.retryable:
+            outcome.retry_at = retry.next_attempt(
+                attempt=job.attempt,
+                retry_count=job.retry_count,
+                delay_seconds=job.retry_delay_seconds,
+                now=now,
+                asked_delay=result.asked_delay,
+            )
+            if outcome.retry_at is not None:
+                outcome.state = RunState.WAITING
+        return outcome
+
+    # --- what is known of durations ---------------------------------------------------------------------------------
+
+    def _learn(self, claimed: list[Active], seconds: float) -> None:
+        if claimed:
+            version = claimed[0].job.version_id
+            fresh = seconds / len(claimed)
+            self._typical[version] = 0.7 * self._typical.get(version, fresh) + 0.3 * fresh
+
+    def _is_short(self, version_id: int) -> bool:
+        return self._typical.get(version_id, SHORT_SECONDS) < SHORT_SECONDS
+
+
+class _Gathered:
+    """Results of a pack, finished together; earlier when one of its calls takes long."""
+
+    def __init__(self, complete: Callable[[list[Entry]], None]) -> None:
+        self._complete = complete
+        self._lock = threading.Lock()
+        self._entries: list[Entry] = []
+
+    def add(self, active: Active, sink: OutputSink, result: Result) -> None:
+        with self._lock:
+            self._entries.append((active, sink, result))
+
+    def flush(self) -> None:
+        with self._lock:
+            entries, self._entries = self._entries, []
+        if entries:
+            self._complete(entries)

@@ -1,0 +1,119 @@
+"""`http`: one request; expected statuses succeed, `Retry-After` is honoured, private addresses are refused."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpcore
+import httpx
+
+from tasks_app.states import Reason, RunState
+from workers_app.jobs import Control, Job, Result
+from workers_app.outbound import AddressRefused, CheckedBackend
+from workers_app.output import MAX_OUTPUT_JSON, STDOUT, OutputSink
+
+MOST_REDIRECTS = 5
+CONNECT_SECONDS = 10.0
+_RETRYABLE = frozenset({408, 425, 429, *range(500, 600)})
+
+
+def execute(job: Job, control: Control, sink: OutputSink) -> Result:
+    """Send the request of the job. The time limit covers the whole exchange, and a cancel closes the connection."""
+    params = job.params
+    headers = {"User-Agent": "scheduler", "X-Scheduler-Run": str(job.run_id), **params.get("headers", {})}
+    body = params.get("body")
+    content = body.encode() if isinstance(body, str) else None if body is None else json.dumps(body).encode()
+    if content is not None and not isinstance(body, str):
+        headers.setdefault("Content-Type", "application/json")
+    backend = CheckedBackend()
+    timed_out = threading.Event()
+
+    def give_up() -> None:
+        timed_out.set()
+        backend.abort()
+
+    timer = threading.Timer(job.timeout_seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    control.on_end(backend.abort)
+    try:
+        with _client(backend, job.timeout_seconds) as client:
+            request = client.build_request(params.get("method", "GET"), job.command, headers=headers, content=content)
+            return _judge(client.send(request, stream=True), params, sink)
+    except AddressRefused as error:
+        return Result(RunState.FAILED, Reason.ADDRESS_REFUSED, f"{error}.", retryable=False)
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
+        return _failure(error, job, control, timed_out.is_set())
+    finally:
+        timer.cancel()
+        sink.close()
+
+
+def _client(backend: CheckedBackend, timeout: float) -> httpx.Client:
+    transport = httpx.HTTPTransport(trust_env=False)
+    # httpx offers no public way to choose the network backend; the pool below it does.
+    transport._pool = httpcore.ConnectionPool(
+        ssl_context=httpx.create_ssl_context(trust_env=False), network_backend=backend
+    )
+    limits = httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
+    return httpx.Client(
+        transport=transport, trust_env=False, timeout=limits, follow_redirects=True, max_redirects=MOST_REDIRECTS
+    )
+
+
+def _judge(response: httpx.Response, params: dict[str, Any], sink: OutputSink) -> Result:
+    sink.note(f"HTTP {response.status_code} {response.reason_phrase}".strip())
+    body = bytearray()
+    for chunk in response.iter_bytes():
+        sink.feed(STDOUT, chunk)
+        body += chunk[: max(MAX_OUTPUT_JSON - len(body), 0)]
+    status = response.status_code
+    output: dict[str, Any] = {"status": status}
+    if "json" in response.headers.get("content-type", ""):
+        try:
+            output["body"] = json.loads(body)
+        except ValueError:
+            sink.note("The body says that it is JSON, and is not.")
+    expected = params.get("expected_statuses")
+    if status in expected if expected else 200 <= status < 300:
+        return Result(RunState.SUCCEEDED, exit_code=0, output=output)
+    return Result(
+        RunState.FAILED,
+        Reason.UNEXPECTED_STATUS,
+        f"The server answered {status}; expected {', '.join(map(str, expected)) if expected else '200-299'}.",
+        output=output,
+        asked_delay=_retry_after(response.headers.get("retry-after")),
+        retryable=status in _RETRYABLE,
+    )
+
+
+def _failure(error: Exception, job: Job, control: Control, timed_out: bool) -> Result:
+    if control.why is not None:
+        return Result(RunState.CANCELLED, Reason.CANCEL_REQUESTED, "The connection was closed on request.")
+    if timed_out or isinstance(error, httpx.TimeoutException):
+        detail = f"No complete answer within {job.timeout_seconds:g} s."
+        return Result(RunState.TIMED_OUT, Reason.TIMEOUT, detail)
+    if isinstance(error, httpx.TooManyRedirects):
+        detail = f"More than {MOST_REDIRECTS} redirects."
+        return Result(RunState.FAILED, Reason.CONNECTION, detail, retryable=False)
+    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | UnicodeError | ValueError):
+        return Result(RunState.FAILED, Reason.INVALID_PARAMETERS, f"{error}", retryable=False)
+    return Result(RunState.FAILED, Reason.CONNECTION, f"{type(error).__name__}: {error}")
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds asked for by a Retry-After header, in either of its two forms (RFC 9110, 10.2.3)."""
+    if value is None:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return max((at - datetime.now(UTC)).total_seconds(), 0.0)

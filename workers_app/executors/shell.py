@@ -1,0 +1,57 @@
+"""`shell`: a command line for /bin/sh -c. Parameters arrive as PARAM_* variables, never inside the text."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+
+from django.conf import settings
+
+from tasks_app.states import Reason, RunState
+from workers_app.environment import child_environment
+from workers_app.jobs import Control, Job, Result
+from workers_app.output import OutputSink
+from workers_app.processes import Ended, run_process
+
+# EX_TEMPFAIL of sysexits.h: the command asks to be tried again a minute later.
+EXIT_ASK_AGAIN = 75
+
+
+def execute(job: Job, control: Control, sink: OutputSink) -> Result:
+    return run_command(["/bin/sh", "-c", job.command], job, control, sink)
+
+
+def run_command(
+    argv: Sequence[str], job: Job, control: Control, sink: OutputSink, extra_env: dict[str, str] | None = None
+) -> Result:
+    """Run a command in an empty folder of its own, which is removed afterwards, and read its end as a result."""
+    folder = tempfile.mkdtemp(prefix=f"run-{job.run_id}-")
+    try:
+        env = child_environment(job) | {"TMPDIR": folder, "PWD": folder} | (extra_env or {})
+        ended = run_process(argv, env=env, cwd=folder, timeout=job.timeout_seconds, control=control, sink=sink)
+    except OSError as error:
+        return Result(RunState.FAILED, Reason.COMMAND_NOT_FOUND, f"The command could not be started: {error}.")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    sink.close()
+    return _result(ended, job, sink)
+
+
+def _result(ended: Ended, job: Job, sink: OutputSink) -> Result:
+    code = ended.exit_code
+    if ended.why == "timeout":
+        detail = f"It ran longer than {job.timeout_seconds:g} s and was ended."
+        return Result(RunState.TIMED_OUT, Reason.TIMEOUT, detail, exit_code=code)
+    if ended.why is not None:
+        grace = settings.SCHEDULER_KILL_GRACE_SECONDS
+        detail = f"Ended on request; TERM first, KILL after {grace:g} s."
+        return Result(RunState.CANCELLED, Reason.CANCEL_REQUESTED, detail, exit_code=code)
+    if code == 0:
+        return Result(RunState.SUCCEEDED, exit_code=0, output=sink.last_json)
+    if code == 127:
+        return Result(RunState.FAILED, Reason.COMMAND_NOT_FOUND, "Exit code 127: command not found.", exit_code=code)
+    if code < 0:
+        return Result(RunState.FAILED, Reason.EXIT_CODE, f"Ended by signal {-code}.", exit_code=code)
+    delay = 60.0 if code == EXIT_ASK_AGAIN else None
+    return Result(RunState.FAILED, Reason.EXIT_CODE, f"Exit code {code}.", exit_code=code, asked_delay=delay)

@@ -1,0 +1,184 @@
+"""Warm processes for callables: feed a pack, collect results, take back what is stuck, recycle, kill one alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from workers_app.jobs import Job
+from workers_app.processes import end_group
+from workers_app.reaper import reaper
+
+log = structlog.get_logger(__name__)
+MAX_CALLS = 20_000
+MAX_BYTES = 512 * 1024 * 1024
+START_SECONDS = 60.0
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+class HostDied(Exception):
+    """The host process ended while it held calls."""
+
+    def __init__(self, exit_code: int | None) -> None:
+        self.exit_code = exit_code
+        super().__init__(f"host process ended with {exit_code}")
+
+
+class Host:
+    """The worker's side of one host process. Used by one thread at a time."""
+
+    def __init__(self) -> None:
+        request_read, self._request = os.pipe()
+        self._token_read, self._token = os.pipe()
+        self._result, result_write = os.pipe()
+        numbers = (request_read, self._token_read, result_write)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "workers_app.host_main", *map(str, numbers)],
+            pass_fds=numbers,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd=_ROOT,
+        )
+        reaper.add(self._process.pid)
+        os.close(request_read)
+        os.close(result_write)
+        os.set_blocking(self._token_read, False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._result, selectors.EVENT_READ)
+        self._rest = b""
+        self.calls = 0
+        self.peak_bytes = 0
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def feed(self, jobs: Sequence[Job]) -> None:
+        """Hand over a pack; `frames` then tells what comes of it, by place in the pack. Raises HostDied."""
+        self.calls += len(jobs)
+        calls = [[place, job.command, job.params] for place, job in enumerate(jobs)]
+        try:
+            os.write(self._token, b"t" * len(jobs))
+            data = (json.dumps(calls) + "\n").encode()
+            while data:
+                data = data[os.write(self._request, data) :]
+        except BrokenPipeError as error:
+            raise HostDied(self._reap()) from error
+
+    def frames(self, timeout: float) -> list[list[Any]]:
+        """What the host has sent, waiting at most `timeout` seconds for it. Raises HostDied at its end."""
+        if not self._selector.select(timeout):
+            return []
+        data = os.read(self._result, 256 * 1024)
+        if not data:
+            raise HostDied(self._reap())
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def take_back(self) -> int:
+        """Take back the calls that have not begun; returns how many, counted from the end of the pack."""
+        taken = 0
+        with contextlib.suppress(BlockingIOError):
+            while part := os.read(self._token_read, 4096):
+                taken += len(part)
+        return taken
+
+    def terminate(self) -> None:
+        """Ask the callable under way to end (it may clean up)."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        end_group(self._process.pid, signal.SIGKILL)
+
+    def worn_out(self) -> bool:
+        return self.calls >= MAX_CALLS or self.peak_bytes >= MAX_BYTES or self._process.poll() is not None
+
+    def close(self) -> None:
+        """End the process, at once and with everything it started."""
+        self.kill()
+        self._reap()
+        self._selector.close()
+        for fd in (self._request, self._token, self._token_read, self._result):
+            os.close(fd)
+
+    def wait_ready(self) -> None:
+        """Wait until it has imported everything. Raises HostDied when it ends instead or takes over a minute."""
+        end = time.monotonic() + START_SECONDS
+        while (left := end - time.monotonic()) > 0:
+            if any(frame[0] == "ready" for frame in self.frames(left)):
+                return
+        raise HostDied(None)
+
+    def _reap(self) -> int | None:
+        try:
+            code: int | None = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            code = None
+        reaper.remove(self._process.pid)
+        return code
+
+
+class HostPool:
+    """Idle hosts, ready for the next pack; as many as there were packs at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[Host] = []
+        self._closed = False
+
+    def acquire(self) -> Host:
+        """An idle host, else a new one. Raises HostDied when it does not start."""
+        with self._lock:
+            host = self._idle.pop() if self._idle else None
+        if host is not None:
+            return host
+        host = Host()
+        try:
+            host.wait_ready()
+        except HostDied:
+            host.close()
+            raise
+        return host
+
+    def release(self, host: Host) -> None:
+        """Give a host back that has answered its whole pack."""
+        with self._lock:
+            keep = not self._closed and not host.worn_out()
+            if keep:
+                self._idle.append(host)
+        if not keep:
+            host.close()
+
+    def warm(self, count: int) -> None:
+        """Start `count` hosts ahead of the first run; a failure shows again, with its run, at first use."""
+        started: list[Host] = []
+        try:
+            while len(started) < count:
+                started.append(self.acquire())
+        except HostDied as error:
+            log.error("callable host does not start", error=str(error))
+        for host in started:
+            self.release(host)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for host in idle:
+            host.close()
+
+
+pool = HostPool()

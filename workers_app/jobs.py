@@ -1,0 +1,105 @@
+"""What an executor gets and gives: the job, its control, its result."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from tasks_app.states import Reason, RunState
+from workers_app.output import OutputSink
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One attempt to execute. `params` are the version's defaults overlaid with the run's own; times are aware."""
+
+    run_id: int
+    attempt: int
+    version_id: int
+    task_name: str
+    executor: str
+    command: str
+    params: dict[str, Any]
+    timeout_seconds: float
+    nominal_at: datetime | None
+    retry_count: int = 0
+    retry_delay_seconds: float = 0.0
+    retry_on_lost: bool = False
+
+
+@dataclass(slots=True)
+class Result:
+    """How it ended. `asked_delay` is the wait in seconds that the run itself asked for before a retry."""
+
+    state: RunState
+    reason: str = Reason.NONE
+    detail: str = ""
+    exit_code: int | None = None
+    output: Any = None
+    asked_delay: float | None = None
+    retryable: bool = True
+
+
+class Control:
+    """How a run under way is told to end: `why` says so, `fd` becomes readable for whoever waits in a selector."""
+
+    CANCEL, LOST, STOPPING = "cancel", "lost", "stopping"
+
+    def __init__(self) -> None:
+        self.why: str | None = None
+        self._lock = threading.Lock()
+        self._fds: tuple[int, int] | None = None
+        self._listeners: list[Callable[[], None]] = []
+
+    def end(self, why: str) -> None:
+        """Ask the run to end; the first reason counts, except that losing the run outranks all. Safe to repeat."""
+        with self._lock:
+            if self.why is not None and why != self.LOST:
+                return
+            self.why = why
+            if self._fds is not None:
+                with contextlib.suppress(OSError):
+                    os.write(self._fds[1], b"!")
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener()
+
+    @property
+    def fd(self) -> int:
+        with self._lock:
+            if self._fds is None:
+                self._fds = os.pipe()
+                if self.why is not None:
+                    os.write(self._fds[1], b"!")
+            return self._fds[0]
+
+    def on_end(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when the run is asked to end; at once if it already was."""
+        with self._lock:
+            self._listeners.append(listener)
+            already = self.why is not None
+        if already:
+            listener()
+
+    def close(self) -> None:
+        with self._lock:
+            fds, self._fds = self._fds, None
+            self._listeners.clear()
+        for fd in fds or ():
+            os.close(fd)
+
+
+@dataclass(slots=True)
+class Active:
+    """A claimed run in this process, from claim to finish."""
+
+    job: Job
+    control: Control = field(default_factory=Control)
+    sink: OutputSink | None = None
+    # Held while lines go from the sink into the queue of writes, so that they are written in order.
+    output_lock: threading.Lock = field(default_factory=threading.Lock)

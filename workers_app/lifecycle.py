@@ -1,0 +1,216 @@
+"""A worker's life: register, beat, watch its runs, drain, sign off. Hung into Celery as a bootstep."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from celery import bootsteps
+from django.conf import settings
+from django.db import Error as DatabaseFault
+from django.db import close_old_connections, connection
+from prometheus_client import Counter
+
+from tasks_app import rowset
+from tasks_app.models import Pool, Run
+from tasks_app.states import RunState
+from tasks_app.wakeup import nudge
+from workers_app import hosts
+from workers_app.doorbell import Message, Publisher
+from workers_app.execution import Execution
+from workers_app.jobs import Control
+from workers_app.messages import Pair
+from workers_app.models import Worker, WorkerState
+from workers_app.reaper import reaper
+
+log = structlog.get_logger("worker")
+dropped = Counter("scheduler_messages_dropped_total", "Broker messages that were not ours")
+WATCH_SECONDS = 1.0
+OUTPUT_SECONDS = 0.5
+_node: Node | None = None
+
+
+class LeaseLost(Exception):
+    """The others hold this worker for dead; it has to end before it does harm."""
+
+
+class Node:
+    """This worker process: its row, its execution, its threads."""
+
+    def __init__(self, *, pool: Pool, slots: int, labels: dict[str, str]) -> None:
+        self.id = uuid.uuid4()
+        self.pool, self.slots, self._labels = pool, slots, labels
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{self.id.hex[:6]}"
+        self._publisher = Publisher()
+        self._publisher_lock = threading.Lock()
+        self.execution = Execution(worker_id=self.id, actor=f"worker {self.name}", ring=self._ring)
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Register, then beat, watch and write output on threads of their own."""
+        _raise_file_limit()
+        now = rowset.database_now()
+        Worker.objects.create(
+            id=self.id,
+            name=self.name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            pool=self.pool,
+            slots=self.slots,
+            labels=self._labels,
+            started_at=now,
+            beat_at=now,
+            lease_until=now + _lease(),
+        )
+        self._every(settings.SCHEDULER_HEARTBEAT_SECONDS, "beat", self.beat)
+        self._every(WATCH_SECONDS, "watch", self.watch)
+        self._every(OUTPUT_SECONDS, "output", self.execution.write_output)
+
+    def execute(self, pairs: list[Pair]) -> None:
+        """Execute an envelope; a worker that drains hands it back unopened."""
+        self.execution.execute(pairs, self.pool.name)
+
+    def beat(self) -> None:
+        """Renew the lease. Raises LeaseLost when it is not ours to renew any more."""
+        now = rowset.database_now()
+        alive = Worker.objects.filter(pk=self.id, state__in=(WorkerState.ONLINE, WorkerState.DRAINING))
+        if alive.update(beat_at=now, lease_until=now + _lease()) == 0:
+            raise LeaseLost
+
+    def watch(self) -> None:
+        """End what was cancelled, and what is not ours any more."""
+        mine = dict(self.execution.active)
+        if not mine:
+            return
+        rows = Run.objects.filter(pk__in=list(mine), worker_id=self.id, state=RunState.RUNNING)
+        found = {
+            pk: (attempt, asked) for pk, attempt, asked in rows.values_list("pk", "attempt", "cancel_requested_at")
+        }
+        for run_id, active in mine.items():
+            attempt, asked = found.get(run_id, (None, None))
+            if attempt != active.job.attempt:
+                # Also when it has just finished; then there is nothing left to end.
+                active.control.end(Control.LOST)
+            elif asked is not None:
+                active.control.end(Control.CANCEL)
+
+    def drain(self, seconds: float) -> None:
+        """Take nothing new; let runs end for `seconds`, then end them and hand them back; sign off."""
+        self.execution.refusing = True
+        self._set_state(WorkerState.DRAINING)
+        log.info("draining", runs=len(self.execution.active), seconds=seconds)
+        if not self._wait_idle(seconds):
+            log.warning("ending what did not end", runs=sorted(self.execution.active))
+            self.execution.end_all(Control.STOPPING)
+            self._wait_idle(settings.SCHEDULER_KILL_GRACE_SECONDS + 5)
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=5)
+        self.execution.close()
+        self._set_state(WorkerState.OFFLINE)
+        hosts.pool.close()
+        reaper.close()
+        with self._publisher_lock:
+            self._publisher.close()
+
+    def _wait_idle(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while self.execution.active and time.monotonic() < end:
+            time.sleep(0.05)
+        return not self.execution.active
+
+    def _set_state(self, state: str) -> None:
+        now = rowset.database_now()
+        stopped = {"stopped_at": now} if state == WorkerState.OFFLINE else {}
+        try:
+            alive = Worker.objects.filter(pk=self.id, state__in=(WorkerState.ONLINE, WorkerState.DRAINING))
+            alive.update(state=state, **stopped)
+            nudge()
+        except DatabaseFault as error:
+            log.warning("could not record the worker's state", state=state, error=str(error).strip())
+
+    def _ring(self, batch: list[Message]) -> None:
+        with self._publisher_lock:
+            self._publisher.publish(batch)
+
+    def _every(self, seconds: float, name: str, step: Callable[[], None]) -> None:
+        thread = threading.Thread(target=self._loop, args=(seconds, step), name=f"worker-{name}", daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _loop(self, seconds: float, step: Callable[[], None]) -> None:
+        while not self._stop.wait(seconds):
+            try:
+                close_old_connections()
+                step()
+            except LeaseLost:
+                self._die()
+            except DatabaseFault as error:
+                log.warning("database out of reach", step=step.__name__, error=str(error).strip())
+                _drop_connection()
+            except Exception:
+                log.exception("a worker step failed", step=step.__name__)
+        _drop_connection()
+
+    def _die(self) -> None:
+        """A zombie must not go on: its runs have been given away. End them and the process, at once."""
+        log.critical("lease lost: ending all runs and this worker", runs=sorted(self.execution.active))
+        reaper.close()
+        os._exit(70)
+
+
+class LifecycleStep(bootsteps.StartStopStep):
+    """Starts the node before the consumer and drains it after: Celery stops its steps in the reverse order."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+
+    def start(self, _parent: Any) -> None:
+        node().start()
+
+    def stop(self, _parent: Any) -> None:
+        node().drain(settings.SCHEDULER_DRAIN_SECONDS)
+
+    terminate = stop
+
+
+def node() -> Node:
+    """The node of this process. Raises RuntimeError before `become`."""
+    if _node is None:
+        raise RuntimeError("This process is not a worker; start one with manage.py run_worker.")
+    return _node
+
+
+def become(fresh: Node) -> Node:
+    """Make this process the worker `fresh`."""
+    global _node  # noqa: PLW0603  (one process is one worker)
+    _node = fresh
+    return fresh
+
+
+def _lease() -> timedelta:
+    return timedelta(seconds=settings.SCHEDULER_LEASE_SECONDS)
+
+
+def _raise_file_limit() -> None:
+    """A run holds up to five open files; take what the system allows."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _drop_connection() -> None:
+    try:
+        connection.close()
+    except DatabaseFault as error:
+        log.debug("closing the connection failed", error=str(error).strip())

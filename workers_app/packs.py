@@ -1,0 +1,155 @@
+"""Executing calls on warm hosts: a pack goes to one host whole; a call that gets stuck holds up none of the others."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.conf import settings
+
+from tasks_app.states import Reason, RunState
+from workers_app.hosts import Host, HostDied, HostPool
+from workers_app.jobs import Active, Control, Result
+from workers_app.output import OutputSink
+
+# A call that takes longer than this is no reason for the rest of its pack to wait.
+STUCK_SECONDS = 0.25
+_NEVER = float("inf")
+Emit = Callable[[Active, OutputSink, Result], None]
+
+
+class Pack:
+    """The calls of one pack, on one host.
+
+    `emit` is called once for each call, in any thread; `on_stuck` from time to time while a call takes long, so that
+    what has been emitted so far need not wait for it.
+    """
+
+    def __init__(
+        self,
+        pool: HostPool,
+        entries: Sequence[tuple[Active, OutputSink]],
+        emit: Emit,
+        on_stuck: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._pool, self._emit, self._on_stuck = pool, emit, on_stuck
+        self._entries = list(entries)
+        self._done = 0
+        self._current_since = 0.0
+        self._terminated_at = _NEVER
+        self._why: str | None = None
+        self._spilled: list[threading.Thread] = []
+
+    def run(self) -> None:
+        """Execute all calls; returns when every one has been answered."""
+        try:
+            host = self._pool.acquire()
+        except HostDied as error:
+            detail = f"The process for callables does not start (exit code {error.exit_code}); see the worker's log."
+            for active, sink in self._entries:
+                self._emit(active, sink, Result(RunState.FAILED, Reason.INTERNAL, detail))
+            return
+        try:
+            self._current_since = time.monotonic()
+            host.feed([active.job for active, _sink in self._entries])
+            self._collect(host)
+            self._pool.release(host)
+        except HostDied as error:
+            self._after_death(host, error)
+        for thread in self._spilled:
+            thread.join()
+
+    def _collect(self, host: Host) -> None:
+        while True:
+            for frame in host.frames(self._next_wait()):
+                if frame[0] == "end":
+                    host.peak_bytes = frame[1]
+                    return
+                self._take(frame)
+            self._watch(host)
+
+    def _next_wait(self) -> float:
+        return STUCK_SECONDS if self._done < len(self._entries) else 5.0
+
+    def _take(self, frame: list[Any]) -> None:
+        if frame[0] == "out":
+            _kind, place, stream, text = frame
+            if 0 <= place < len(self._entries):
+                self._entries[place][1].feed(stream, text.encode("utf-8", "surrogatepass"))
+        elif frame[0] == "done":
+            _kind, place, how, value, trace = frame
+            self._done = place + 1
+            self._current_since = time.monotonic()
+            active, sink = self._entries[place]
+            if trace:
+                sink.feed("stderr", trace.encode("utf-8", "surrogatepass"))
+            sink.close()
+            self._emit(active, sink, self._result(active, how, value))
+            self._terminated_at, self._why = _NEVER, None
+
+    def _result(self, active: Active, how: str, value: Any) -> Result:
+        if how == "ok":
+            return Result(RunState.SUCCEEDED, exit_code=0, output=value)
+        if how == "ended":
+            return self._ended_result(active)
+        if how == "unknown":
+            return Result(RunState.FAILED, Reason.COMMAND_NOT_FOUND, value, exit_code=1, retryable=False)
+        return Result(RunState.FAILED, Reason.EXCEPTION, value, exit_code=1)
+
+    def _ended_result(self, active: Active) -> Result:
+        if self._why == "timeout":
+            detail = f"It ran longer than {active.job.timeout_seconds:g} s and was ended."
+            return Result(RunState.TIMED_OUT, Reason.TIMEOUT, detail)
+        return Result(RunState.CANCELLED, Reason.CANCEL_REQUESTED, "Ended on request.")
+
+    def _watch(self, host: Host) -> None:
+        """Look after the call under way: spill what waits behind it, end it when it must end."""
+        if self._done >= len(self._entries):
+            return
+        active, _sink = self._entries[self._done]
+        running = time.monotonic() - self._current_since
+        if running >= STUCK_SECONDS:
+            self._spill(host.take_back())
+            self._on_stuck()
+        why = active.control.why or ("timeout" if running >= active.job.timeout_seconds else None)
+        if why is None:
+            return
+        if self._why is None:
+            self._why = why
+            self._terminated_at = time.monotonic()
+            if why == Control.LOST:
+                host.kill()
+            else:
+                host.terminate()
+        elif time.monotonic() - self._terminated_at >= settings.SCHEDULER_KILL_GRACE_SECONDS:
+            host.kill()
+
+    def _spill(self, count: int) -> None:
+        """Give the last `count` calls, which have not begun, to another host."""
+        if count == 0:
+            return
+        rest = self._entries[-count:]
+        del self._entries[-count:]
+        thread = threading.Thread(
+            target=Pack(self._pool, rest, self._emit, self._on_stuck).run, name="pack-spill", daemon=True
+        )
+        thread.start()
+        self._spilled.append(thread)
+
+    def _after_death(self, host: Host, error: HostDied) -> None:
+        """The call under way went down with the host, or was killed with it; the others are executed elsewhere."""
+        self._spill(host.take_back())
+        host.close()
+        if self._done >= len(self._entries):
+            return
+        active, sink = self._entries[self._done]
+        sink.close()
+        if self._why is not None:
+            result = self._ended_result(active)
+        else:
+            detail = f"Its process ended in the middle of the call (exit code {error.exit_code})."
+            result = Result(RunState.FAILED, Reason.EXIT_CODE, detail, exit_code=error.exit_code)
+        self._emit(active, sink, result)
+        self._spill(len(self._entries) - self._done - 1)

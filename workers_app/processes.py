@@ -1,0 +1,162 @@
+"""A child in a session of its own: its output streamed, its whole process group ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from django.conf import settings
+
+from workers_app.jobs import Control
+from workers_app.output import STDERR, STDOUT, OutputSink
+from workers_app.reaper import reaper
+
+_CHUNK = 64 * 1024
+# After the child itself has ended, what its descendants still write is read for this long, then they are ended.
+_LINGER_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a child ended. `exit_code` is negative for a signal; `why` is "timeout", what the control said, or None."""
+
+    exit_code: int
+    why: str | None
+
+
+def run_process(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: str,
+    timeout: float,
+    control: Control,
+    sink: OutputSink,
+) -> Ended:
+    """Run `argv` until it ends, `timeout` seconds have passed or `control` says so; nothing of its group survives.
+
+    Raises OSError when it cannot be started.
+    """
+    child = subprocess.Popen(
+        list(argv),
+        env=dict(env),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    reaper.add(child.pid)
+    try:
+        return _Watch(child, control, sink, timeout).until_ended()
+    finally:
+        end_group(child.pid, signal.SIGKILL)
+        child.wait()
+        reaper.remove(child.pid)
+        for pipe in (child.stdout, child.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def end_group(pid: int, number: int) -> None:
+    """Send a signal to the process group that the child leads; a group that is gone is fine."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+class _Watch:
+    """Waits on a child's pipes, its exit, the clock and the control at once, in one selector."""
+
+    def __init__(self, child: subprocess.Popen[bytes], control: Control, sink: OutputSink, timeout: float) -> None:
+        self._child, self._control, self._sink = child, control, sink
+        self._deadline = time.monotonic() + timeout
+        self._kill_at: float | None = None
+        self._linger_until: float | None = None
+        self._why: str | None = None
+        self._selector = selectors.DefaultSelector()
+        self._open = 0
+        self._exit_fd = -1
+
+    def until_ended(self) -> Ended:
+        try:
+            self._register()
+            while not self._over():
+                for key, _events in self._selector.select(self._next_wait()):
+                    self._handle(key)
+                self._check_clock()
+            return Ended(self._child.wait(), self._why)
+        finally:
+            self._selector.close()
+            if self._exit_fd >= 0:
+                os.close(self._exit_fd)
+
+    def _register(self) -> None:
+        for stream, pipe in ((STDOUT, self._child.stdout), (STDERR, self._child.stderr)):
+            assert pipe is not None
+            os.set_blocking(pipe.fileno(), False)
+            self._selector.register(pipe, selectors.EVENT_READ, stream)
+            self._open += 1
+        self._selector.register(self._control.fd, selectors.EVENT_READ, "control")
+        with contextlib.suppress(OSError, AttributeError):  # before Linux 5.3 we look at the clock instead
+            self._exit_fd = os.pidfd_open(self._child.pid)
+            self._selector.register(self._exit_fd, selectors.EVENT_READ, "exit")
+
+    def _over(self) -> bool:
+        if self._child.poll() is None:
+            return False
+        if self._linger_until is None:
+            self._linger_until = time.monotonic() + _LINGER_SECONDS
+        return self._open == 0 or time.monotonic() >= self._linger_until
+
+    def _next_wait(self) -> float:
+        moments = [self._deadline, *(m for m in (self._kill_at, self._linger_until) if m is not None)]
+        if self._why is not None:
+            moments.remove(self._deadline)
+        most = 5.0 if self._exit_fd >= 0 and self._linger_until is None else 0.1
+        return max(min([most, *(moment - time.monotonic() for moment in moments)]), 0.0)
+
+    def _handle(self, key: selectors.SelectorKey) -> None:
+        if key.data == "control":
+            self._selector.unregister(key.fileobj)
+            self._end(self._control.why or Control.CANCEL)
+        elif key.data == "exit":
+            self._selector.unregister(key.fileobj)
+        else:
+            self._read(key.fileobj, key.data)
+
+    def _read(self, pipe: IO[bytes] | int | object, stream: str) -> None:
+        fd = pipe.fileno()  # type: ignore[union-attr]  # only the two pipes come here
+        try:
+            data = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return
+        if data:
+            self._sink.feed(stream, data)
+        else:
+            self._selector.unregister(pipe)  # type: ignore[arg-type]
+            self._open -= 1
+
+    def _check_clock(self) -> None:
+        now = time.monotonic()
+        if self._why is None and now >= self._deadline and self._child.poll() is None:
+            self._end("timeout")
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_at = None
+            end_group(self._child.pid, signal.SIGKILL)
+
+    def _end(self, why: str) -> None:
+        self._why = self._why or why
+        if why == Control.LOST:
+            # Another attempt may be under way already: no grace.
+            end_group(self._child.pid, signal.SIGKILL)
+            return
+        self._sink.note(f"Ending the process group: {why}.")
+        end_group(self._child.pid, signal.SIGTERM)
+        self._kill_at = time.monotonic() + settings.SCHEDULER_KILL_GRACE_SECONDS
