@@ -39,6 +39,7 @@ def run_page(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
         "events": events,
         "steps": steps(run, events),
         "is_over": is_over,
+        "most_attempts": max(run.attempt, run.version.retry_count + 1),
         "is_retry": run.state == RunState.WAITING and run.attempt > 1,
         "params_text": _json(run.params),
         "output_text": "" if run.output is None else _json(run.output),
