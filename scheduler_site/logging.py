@@ -40,5 +40,5 @@ def configure_logging(log_format: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("httpx", "httpcore", "amqp", "kombu", "celery.bootsteps", "celery.worker.strategy"):
+    for noisy in ("httpx", "httpcore", "amqp", "kombu", "celery.bootsteps", "celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))

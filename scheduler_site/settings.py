@@ -112,7 +112,7 @@ TEMPLATES = [
 
 # --- Database and broker --------------------------------------------------------------------------------------------
 DATABASES = {"default": database("DATABASE_URL", f"sqlite:///{SCHEDULER_DATA_DIR}/scheduler.sqlite3")}
-SCHEDULER_BROKER_URL: str = env.str("CELERY_BROKER_URL", "") or "memory://"
+SCHEDULER_BROKER_URL: str = env.str("CELERY_BROKER_URL", "") or "memory://localhost/"
 # Prefixed to every queue name, so that two installations can share one broker.
 SCHEDULER_QUEUE_PREFIX: str = env.str("SCHEDULER_QUEUE_PREFIX", "scheduler")
 
