@@ -67,7 +67,13 @@ def administer(*statements: str) -> None:
     """Run statements such as CREATE DATABASE on the PostgreSQL server of the tests, outside any transaction."""
     with psycopg.connect(libpq_url(POSTGRESQL.url()), autocommit=True) as connection:
         for statement in statements:
-            connection.execute(statement)
+            connection.execute(statement.encode())
+
+
+def database_exists(name: str) -> bool:
+    """Whether the PostgreSQL server of the tests has a database of this name."""
+    with psycopg.connect(libpq_url(POSTGRESQL.url()), autocommit=True) as connection:
+        return connection.execute("select 1 from pg_database where datname = %s", (name,)).fetchone() is not None
 
 
 def drop_abandoned_databases() -> None:

@@ -152,8 +152,8 @@ class ProcessStack:
     def web(self) -> httpx.Client:
         """Start the web process; a client of it that has an administrator's API key. Closed with the stack."""
         port = free_port()
-        command = [sys.executable, "-m", "gunicorn", "--threads", "8", "--bind", f"127.0.0.1:{port}"]
-        child = self._start("web", [*command, "scheduler_site.wsgi"], {})
+        server = [sys.executable, "-m", "gunicorn", "--config", "python:scheduler_site.gunicorn"]
+        child = self._start("web", [*server, "--bind", f"127.0.0.1:{port}", "scheduler_site.wsgi"], {})
         key = self.run("create_api_key", "--user", "admin", "--name", f"web {port}", "--role", "admin").strip()
         client = httpx.Client(
             base_url=f"http://127.0.0.1:{port}", headers={"X-API-Key": key}, timeout=30, trust_env=False
