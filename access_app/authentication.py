@@ -1,0 +1,74 @@
+"""Who is asking over HTTP: a program with an API key, or a person with the console's session."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from django.db import DatabaseError
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from knox.crypto import hash_token
+from knox.settings import knox_settings
+from rest_framework.authentication import BaseAuthentication, SessionAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from access_app.models import ApiKey
+
+# A key in steady use costs one write in this time, not one a request.
+LAST_USED_STEP = timedelta(minutes=1)
+LONGEST_KEY = 200
+
+log = structlog.get_logger(__name__)
+
+
+class ApiKeyAuthentication(BaseAuthentication):
+    """`X-API-Key: dts_...` or `Authorization: Bearer dts_...`; never in a query string, where logs would keep it."""
+
+    def authenticate(self, request: Request) -> tuple[Any, ApiKey] | None:
+        token = _token_of(request)
+        if token is None:
+            return None
+        key = _find(token)
+        now = timezone.now()
+        if key is None or (key.expiry is not None and key.expiry <= now) or not key.user.is_active:
+            # One answer for every reason: it must not tell which keys exist.
+            raise AuthenticationFailed(_("The API key is not valid."), "invalid_key")
+        _touch(key, now)
+        return key.user, key
+
+    def authenticate_header(self, request: Request) -> str:  # noqa: ARG002  (DRF's signature)
+        return 'Bearer realm="scheduler"'
+
+
+class ConsoleSessionAuthentication(SessionAuthentication):
+    """The session of somebody signed in at the console; writes need the CSRF token."""
+
+
+def _token_of(request: Request) -> str | None:
+    given: str = request.META.get("HTTP_X_API_KEY", "")
+    if given:
+        return given.strip()
+    scheme, _space, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _find(token: str) -> ApiKey | None:
+    if not token.startswith(knox_settings.TOKEN_PREFIX) or len(token) > LONGEST_KEY or not token.isascii():
+        return None
+    found: ApiKey | None = ApiKey.objects.select_related("user").filter(digest=hash_token(token)).first()
+    return found
+
+
+def _touch(key: ApiKey, now: Any) -> None:
+    limit = now - LAST_USED_STEP
+    if key.last_used_at is not None and key.last_used_at > limit:
+        return
+    stale = ApiKey.objects.filter(Q(last_used_at=None) | Q(last_used_at__lte=limit), pk=key.pk)
+    try:
+        stale.update(last_used_at=now)
+    except DatabaseError:
+        log.warning("The last use of an API key could not be noted", key=key.pk, exc_info=True)

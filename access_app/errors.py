@@ -22,7 +22,7 @@ class InvalidInput(SchedulerError):
 
     code = "invalid"
 
-    def __init__(self, **errors: str | list[str]) -> None:
+    def __init__(self, /, **errors: str | list[str]) -> None:
         self.errors = {name: [text] if isinstance(text, str) else list(text) for name, text in errors.items()}
         super().__init__(errors=self.errors)
 

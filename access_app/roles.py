@@ -91,6 +91,12 @@ def require_everywhere(actor: Actor, verb: Verb) -> None:
         raise PermissionRefused(verb=str(verb), least_role=str(Role.ADMIN))
 
 
+def require_membership(actor: Actor) -> None:
+    """Raise PermissionRefused unless the actor has a role in some project (for reads of what projects share)."""
+    if visible_project_ids(actor) == []:
+        raise PermissionRefused(verb=str(Verb.VIEW), least_role=str(Role.VIEWER))
+
+
 def visible_project_ids(actor: Actor) -> list[int] | None:
     """Ids of the projects that the actor may see, or None for all of them."""
     if actor.is_system or actor.user.is_superuser:

@@ -34,7 +34,13 @@ def dispatch_delays_ms(runs: QuerySet[Run], *, sample: int = 1000) -> dict[str, 
     """p50 and p99 of the milliseconds by which the last runs to start did so late."""
     rows = runs.filter(started_at__isnull=False).order_by("-id")
     columns = rows.values_list("run_type", "attempt", "nominal_at", "due_at", "started_at")[:sample]
-    return _p50_p99([_ms(started - wanted_at(*wanted)) for *wanted, started in columns if started])
+    return _p50_p99(
+        [
+            _ms(started_at - wanted_at(run_type, attempt, nominal_at, due_at))
+            for run_type, attempt, nominal_at, due_at, started_at in columns
+            if started_at is not None
+        ]
+    )
 
 
 def wanted_at(run_type: str, attempt: int, nominal_at: datetime | None, due_at: datetime) -> datetime:

@@ -1,3 +1,9 @@
-from django.urls import URLPattern
+from access_app.api.audit import AuditView
+from access_app.api.keys import KeysView, KeyView
+from access_app.api.routing import routes
 
-urlpatterns: list[URLPattern] = []
+urlpatterns = routes(
+    ("auth/keys", KeysView),
+    ("auth/keys/<int:key_id>", KeyView),
+    ("audit", AuditView),
+)

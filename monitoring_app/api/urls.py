@@ -1,3 +1,9 @@
-from django.urls import URLPattern
+from access_app.api.routing import routes
+from monitoring_app.api.system import DocsView, InfoView, SchemaView, StatsView
 
-urlpatterns: list[URLPattern] = []
+urlpatterns = routes(
+    ("system/stats", StatsView),
+    ("system/info", InfoView),
+    ("schema", SchemaView),
+    ("docs", DocsView),
+)

@@ -1,3 +1,57 @@
-from django.urls import URLPattern
+from access_app.api.routing import routes
+from tasks_app.api.dependencies import DependenciesView, DependencyView, GraphView
+from tasks_app.api.pools import PoolsView, PoolView
+from tasks_app.api.projects import ProjectsView, ProjectView
+from tasks_app.api.runs import (
+    CancelView,
+    HoldView,
+    RerunView,
+    RunEventsView,
+    RunLogView,
+    RunsView,
+    RunView,
+    UnholdView,
+)
+from tasks_app.api.schedules import PreviewView, ScheduleView, TaskSchedulesView
+from tasks_app.api.task_verbs import (
+    PauseView,
+    ResumeView,
+    TaskRunsView,
+    TaskStatsView,
+    TriggerBatchView,
+    TriggerView,
+    UpcomingView,
+    VersionsView,
+)
+from tasks_app.api.tasks import TasksView, TaskView
 
-urlpatterns: list[URLPattern] = []
+urlpatterns = routes(
+    ("projects", ProjectsView),
+    ("projects/<int:project_id>", ProjectView),
+    ("pools", PoolsView),
+    ("pools/<int:pool_id>", PoolView),
+    ("tasks", TasksView),
+    ("tasks/<int:task_id>", TaskView),
+    ("tasks/<int:task_id>/trigger", TriggerView),
+    ("tasks/<int:task_id>/trigger-batch", TriggerBatchView),
+    ("tasks/<int:task_id>/pause", PauseView),
+    ("tasks/<int:task_id>/resume", ResumeView),
+    ("tasks/<int:task_id>/versions", VersionsView),
+    ("tasks/<int:task_id>/runs", TaskRunsView),
+    ("tasks/<int:task_id>/upcoming", UpcomingView),
+    ("tasks/<int:task_id>/stats", TaskStatsView),
+    ("tasks/<int:task_id>/schedules", TaskSchedulesView),
+    ("tasks/<int:task_id>/graph", GraphView),
+    ("schedules/preview", PreviewView),
+    ("schedules/<int:schedule_id>", ScheduleView),
+    ("dependencies", DependenciesView),
+    ("dependencies/<int:dependency_id>", DependencyView),
+    ("runs", RunsView),
+    ("runs/<int:run_id>", RunView),
+    ("runs/<int:run_id>/events", RunEventsView),
+    ("runs/<int:run_id>/log", RunLogView),
+    ("runs/<int:run_id>/cancel", CancelView),
+    ("runs/<int:run_id>/rerun", RerunView),
+    ("runs/<int:run_id>/hold", HoldView),
+    ("runs/<int:run_id>/unhold", UnholdView),
+)

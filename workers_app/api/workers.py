@@ -36,7 +36,7 @@ class WorkerFilter(django_filters.FilterSet):
         fields: tuple[str, ...] = ()
 
 
-class WorkerSerializer(serializers.Serializer[Worker]):
+class WorkerSerializer(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     name = serializers.CharField()
     host = serializers.CharField()

@@ -1,0 +1,81 @@
+"""API keys: create, see, delete; and who may read the audit trail."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+
+from access_app import audit
+from access_app.actors import Actor
+from access_app.errors import InvalidInput, PermissionRefused
+from access_app.models import ApiKey, AuditEntry
+from access_app.roles import ROLE_ORDER, Verb, require_everywhere
+
+LONGEST_LIFE = timedelta(days=3650)
+
+
+def create_key(
+    actor: Actor, user: AbstractBaseUser, *, name: str, role: str, expiry: datetime | None, now: datetime
+) -> tuple[ApiKey, str]:
+    """Create a key for `user` and return it with its text, which nobody can read again. `expiry` is aware, or None.
+
+    Raises PermissionRefused for somebody else's key, for a role above that of the key that asks, and for a life beyond
+    the end of that key; InvalidInput at the field that is wrong.
+    """
+    if actor.user != user:
+        require_everywhere(actor, Verb.MANAGE)
+    if role not in ROLE_ORDER:
+        raise InvalidInput(role=_("Choose one of: %(roles)s.") % {"roles": ", ".join(ROLE_ORDER)})
+    if actor.role_cap is not None and ROLE_ORDER.index(role) > ROLE_ORDER.index(actor.role_cap):
+        raise PermissionRefused(_("A key cannot create a key of a higher role than its own."), least_role=role)
+    if expiry is not None and not now < expiry <= now + LONGEST_LIFE:
+        raise InvalidInput(expires_at=_("The end must lie in the future, at most ten years ahead."))
+    try:
+        ApiKey._meta.get_field("name").clean(name, None)
+    except ValidationError as error:
+        raise InvalidInput(name=error.messages) from error
+    with transaction.atomic():
+        life = None if expiry is None else expiry - now
+        key, token = ApiKey.objects.create(user=user, expiry=life, name=name, role=role)
+        audit.append(actor, "create", key, now=now, after=_describe(key))
+    return key, token
+
+
+def keys_visible_to(actor: Actor) -> QuerySet[ApiKey]:
+    """The actor's own keys; all of them for an administrator of the installation."""
+    keys: QuerySet[ApiKey] = ApiKey.objects.select_related("user")
+    return keys if _administers(actor) else keys.filter(user=actor.user)
+
+
+def delete_key(actor: Actor, key: ApiKey, *, now: datetime) -> None:
+    """Make the key useless from now on."""
+    if actor.user != key.user:
+        require_everywhere(actor, Verb.MANAGE)
+    with transaction.atomic():
+        audit.append(actor, "delete", key, now=now, before=_describe(key))
+        key.delete()
+
+
+def audit_entries_visible_to(actor: Actor) -> QuerySet[AuditEntry]:
+    """The audit trail. Raises PermissionRefused for everybody but an administrator of the installation."""
+    require_everywhere(actor, Verb.MANAGE)
+    return AuditEntry.objects.all()
+
+
+def _administers(actor: Actor) -> bool:
+    try:
+        require_everywhere(actor, Verb.MANAGE)
+    except PermissionRefused:
+        return False
+    return True
+
+
+def _describe(key: ApiKey) -> dict[str, Any]:
+    expiry = key.expiry.isoformat() if key.expiry else None
+    return {"name": key.name, "role": key.role, "user": key.user.get_username(), "expiry": expiry}

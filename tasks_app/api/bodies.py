@@ -1,0 +1,157 @@
+"""What may stand in request bodies. Types and sizes are checked here, meaning by the services."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from access_app.api.fields import (
+    BooleanField,
+    ChoiceField,
+    InstantField,
+    IntegerField,
+    ObjectField,
+    StrictSerializer,
+    TextField,
+)
+from tasks_app.api.shapes import _PRIORITY
+from tasks_app.dependencies import TriggerRule
+from tasks_app.errors import InvalidInput
+from tasks_app.models.schedule import CatchUp, GapPolicy, RepeatPolicy, ScheduleKind
+from tasks_app.models.task import Overlap
+from tasks_app.services.runs import priority_number
+
+MAX_INT = 2**31 - 1
+MAX_ID = 2**63 - 1
+
+
+@extend_schema_field(_PRIORITY)
+class PriorityField(serializers.Field[Any, Any, Any, Any]):
+    """low, normal, high, critical or a number from 0 to 100."""
+
+    default_error_messages = {
+        "invalid": _("Priority is a number from 0 to 100, or one of: low, normal, high, critical.")
+    }
+
+    def to_internal_value(self, data: Any) -> int | None:
+        try:
+            return priority_number(data)
+        except InvalidInput:
+            self.fail("invalid")
+
+
+def id_field(**options: Any) -> IntegerField:
+    return IntegerField(min_value=1, max_value=MAX_ID, **options)
+
+
+class TaskBody(StrictSerializer):
+    name = TextField(max_length=200)
+    project = TextField(max_length=100, required=False, help_text=_("Name of the project; default: `default`."))
+    description = TextField(max_length=20_000, allow_blank=True, required=False, trim_whitespace=False)
+    task_type = TextField(max_length=50, allow_blank=True, required=False)
+    executor = TextField(max_length=20, help_text="`shell`, `python`, `callable` or `http`.")
+    command = TextField(max_length=100_000, allow_blank=True, trim_whitespace=False)
+    params = ObjectField(required=False)
+    schedule = TextField(
+        max_length=256,
+        allow_null=True,
+        allow_blank=True,
+        required=False,
+        help_text=_("A cron expression: the short form for one schedule. null = none."),
+    )
+    priority = PriorityField(required=False)
+    retry_count = IntegerField(min_value=0, max_value=MAX_INT, required=False)
+    retry_delay_seconds = IntegerField(min_value=0, max_value=MAX_INT, required=False)
+    retry_on_lost = BooleanField(required=False)
+    timeout_seconds = IntegerField(min_value=1, max_value=MAX_INT, required=False)
+    overlap = ChoiceField(choices=Overlap.choices, required=False)
+    max_concurrent = IntegerField(min_value=1, max_value=MAX_INT, allow_null=True, required=False)
+    trigger_rule = ChoiceField(choices=[(rule.value, rule.value) for rule in TriggerRule], required=False)
+    pool = TextField(max_length=50, required=False, help_text=_("Name of the pool; default: `default`."))
+
+
+class PauseBody(StrictSerializer):
+    reason = TextField(max_length=500, allow_blank=True, default="")
+
+
+class EmptyBody(StrictSerializer):
+    """Nothing to say."""
+
+
+class TriggerBody(StrictSerializer):
+    params = ObjectField(default=dict)
+    priority = PriorityField(allow_null=True, default=None)
+    idempotency_key = TextField(max_length=200, allow_null=True, default=None, trim_whitespace=False)
+    not_before = InstantField(allow_null=True, default=None)
+
+
+class TriggerBatchBody(StrictSerializer):
+    items = TriggerBody(many=True, help_text=_("Up to 10,000."))
+
+
+class BatchAnswer(serializers.Serializer[Any]):
+    created = serializers.IntegerField(help_text="How many runs are new; a repeated idempotency key gives its old run.")
+    ids = serializers.ListField(child=serializers.IntegerField(), help_text="Run ids in the order of the items.")
+
+
+class ScheduleBody(StrictSerializer):
+    kind = ChoiceField(choices=ScheduleKind.choices, required=False, help_text=_("Default: cron."))
+    expression = TextField(max_length=256, allow_blank=True, required=False)
+    interval_seconds = IntegerField(min_value=1, max_value=MAX_INT, allow_null=True, required=False)
+    at = InstantField(allow_null=True, required=False)
+    time_zone = TextField(max_length=64, required=False, help_text=_("IANA name."))
+    dst_gap = ChoiceField(choices=GapPolicy.choices, required=False)
+    dst_repeat = ChoiceField(choices=RepeatPolicy.choices, required=False)
+    start_at = InstantField(allow_null=True, required=False)
+    end_at = InstantField(allow_null=True, required=False)
+    catch_up = ChoiceField(choices=CatchUp.choices, required=False)
+    catch_up_window_seconds = IntegerField(min_value=0, max_value=MAX_INT, required=False)
+    max_catch_up = IntegerField(min_value=1, max_value=10_000, required=False)
+    enabled = BooleanField(required=False)
+    note = TextField(max_length=500, allow_blank=True, required=False)
+
+
+class PreviewBody(ScheduleBody):
+    after = InstantField(required=False, help_text=_("Default: now."))
+    count = IntegerField(min_value=1, max_value=200, default=5)
+    task = id_field(required=False, help_text=_("The task whose name spreads `H`."))
+
+
+class DependencyBody(StrictSerializer):
+    upstream = id_field()
+    downstream = id_field()
+
+
+class ProjectBody(StrictSerializer):
+    name = TextField(max_length=100)
+    description = TextField(max_length=20_000, allow_blank=True, default="")
+
+
+class PoolBody(StrictSerializer):
+    name = TextField(max_length=50)
+    slots = IntegerField(min_value=1, max_value=MAX_INT, allow_null=True, required=False)
+    description = TextField(max_length=20_000, allow_blank=True, required=False)
+
+
+class PoolEditBody(StrictSerializer):
+    slots = IntegerField(min_value=1, max_value=MAX_INT, allow_null=True, required=False)
+    description = TextField(max_length=20_000, allow_blank=True, required=False)
+
+
+def with_time_zone(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a new schedule, in the installation's time zone unless they name one."""
+    return {"time_zone": settings.SCHEDULER_TIME_ZONE, **fields}
+
+
+class LogQuery(serializers.Serializer[Any]):
+    offset = serializers.IntegerField(min_value=0, max_value=10**9, default=0)
+    limit = serializers.IntegerField(min_value=1, max_value=5000, default=1000)
+    attempt = serializers.IntegerField(min_value=1, max_value=32767, default=None, allow_null=True)
+
+
+class UpcomingQuery(serializers.Serializer[Any]):
+    count = serializers.IntegerField(min_value=1, max_value=200, default=10)

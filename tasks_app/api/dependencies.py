@@ -1,0 +1,146 @@
+"""Edges between tasks, and the graph around one task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import django_filters
+from django.db.models import Q
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from drf_spectacular.utils import extend_schema, inline_serializer
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from access_app.actors import Actor
+from access_app.api.problems import CONTENT_TYPE
+from access_app.api.schema import problem_response
+from access_app.api.views import ApiView, ListView, rendered_by
+from access_app.roles import require_membership
+from tasks_app.api.bodies import DependencyBody
+from tasks_app.api.lookups import find_task
+from tasks_app.api.shapes import DependencySerializer
+from tasks_app.errors import InvalidInput
+from tasks_app.models import Task, TaskDependency
+from tasks_app.queries import dependencies_visible_to, get_visible, tasks_visible_to
+from tasks_app.services import dependencies
+
+MAX_NODES = 2000
+CYCLE = {(409, CONTENT_TYPE): problem_response("`dependency_cycle`: the tasks of `path` would wait for each other.")}
+
+
+class DependencyFilter(django_filters.FilterSet):
+    upstream = django_filters.NumberFilter(field_name="upstream_id", min_value=1, max_value=2**63 - 1)
+    downstream = django_filters.NumberFilter(field_name="downstream_id", min_value=1, max_value=2**63 - 1)
+    project = django_filters.CharFilter(field_name="downstream__project__name", label=gettext_lazy("project"))
+
+    class Meta:
+        model = TaskDependency
+        fields: tuple[str, ...] = ()
+
+
+class DependenciesView(ListView):
+    filterset = DependencyFilter
+    default_ordering = "id"
+
+    @extend_schema(operation_id="dependencies_list", responses=DependencySerializer(many=True))
+    def get(self, request: Request) -> Response:  # noqa: ARG002
+        """The edges between tasks that you may see."""
+        rows = dependencies_visible_to(self.actor)
+        return self.page(rows, rendered_by(DependencySerializer))
+
+    @extend_schema(
+        operation_id="dependencies_create", request=DependencyBody, responses={201: DependencySerializer, **CYCLE}
+    )
+    def post(self, request: Request) -> Response:  # noqa: ARG002
+        """Let `downstream` run after `upstream`, by the trigger rule of `downstream`."""
+        actor = self.actor
+        require_membership(actor)
+        given = self.read(DependencyBody)
+        ends = {name: _visible_task(actor, name, given[name]) for name in ("upstream", "downstream")}
+        edge = dependencies.create(actor, ends["upstream"], ends["downstream"], now=self.now)
+        return Response(DependencySerializer(edge).data, status=201)
+
+
+class DependencyView(ApiView):
+    @extend_schema(operation_id="dependencies_delete", responses={204: None})
+    def delete(self, request: Request, dependency_id: int) -> Response:  # noqa: ARG002
+        """Remove the edge; runs that are planned already keep theirs."""
+        actor = self.actor
+        dependencies.delete(actor, get_visible(dependencies_visible_to(actor), dependency_id), now=self.now)
+        return Response(status=204)
+
+
+class GraphView(ApiView):
+    @extend_schema(
+        operation_id="tasks_graph",
+        responses=inline_serializer(
+            "Graph",
+            {
+                "nodes": inline_serializer(
+                    "GraphNode",
+                    {
+                        "id": serializers.IntegerField(),
+                        "name": serializers.CharField(),
+                        "project": serializers.CharField(),
+                        "paused": serializers.BooleanField(),
+                        "trigger_rule": serializers.CharField(),
+                    },
+                    many=True,
+                ),
+                "edges": inline_serializer(
+                    "GraphEdge",
+                    {
+                        "id": serializers.IntegerField(),
+                        "upstream": serializers.IntegerField(),
+                        "downstream": serializers.IntegerField(),
+                    },
+                    many=True,
+                ),
+                "complete": serializers.BooleanField(help_text="false: there are more than 2,000 tasks."),
+            },
+        ),
+    )
+    def get(self, request: Request, task_id: int) -> Response:  # noqa: ARG002
+        """All tasks that are connected with this one, and the edges between them, as far as you may see them."""
+        actor = self.actor
+        ids, edges, complete = _component(actor, find_task(actor, task_id).pk)
+        tasks = tasks_visible_to(actor).filter(pk__in=ids).order_by("pk")
+        nodes = [
+            {
+                "id": task.pk,
+                "name": task.name,
+                "project": task.project.name,
+                "paused": task.paused,
+                "trigger_rule": task.trigger_rule,
+            }
+            for task in tasks
+        ]
+        return Response({"nodes": nodes, "edges": edges, "complete": complete})
+
+
+def _component(actor: Actor, start: int) -> tuple[set[int], list[dict[str, int]], bool]:
+    """Task ids and edges of the connected component, one query a level."""
+    visible = dependencies_visible_to(actor).values_list("pk", "upstream_id", "downstream_id").order_by("pk")
+    seen, frontier = {start}, {start}
+    edges: dict[int, tuple[int, int]] = {}
+    while frontier and len(seen) <= MAX_NODES:
+        found = visible.filter(Q(upstream_id__in=frontier) | Q(downstream_id__in=frontier))
+        edges.update({pk: (upstream, downstream) for pk, upstream, downstream in found})
+        frontier = _ends(edges.values()) - seen
+        seen |= frontier
+    rows: list[Any] = [{"id": pk, "upstream": u, "downstream": d} for pk, (u, d) in sorted(edges.items())]
+    return seen, rows, not frontier
+
+
+def _ends(edges: Iterable[tuple[int, int]]) -> set[int]:
+    return {end for edge in edges for end in edge}
+
+
+def _visible_task(actor: Actor, field: str, task_id: int) -> Task:
+    task = tasks_visible_to(actor).filter(pk=task_id).first()
+    if task is None:
+        raise InvalidInput(**{field: _("There is no task %(id)s.") % {"id": task_id}})
+    return task

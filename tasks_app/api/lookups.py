@@ -1,0 +1,64 @@
+"""From what a request names to the object that its actor may see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+
+from access_app.actors import Actor
+from access_app.roles import require_membership
+from tasks_app.errors import InvalidInput
+from tasks_app.models import Pool, Project, Run, Task
+from tasks_app.queries import get_visible, projects_visible_to, runs_visible_to, tasks_visible_to
+
+DEFAULT_NAME = "default"
+
+
+def task_rows(actor: Actor) -> QuerySet[Task]:
+    """The visible tasks with all that an answer shows of each."""
+    return tasks_visible_to(actor).prefetch_related("schedules")
+
+
+def run_rows(actor: Actor) -> QuerySet[Run]:
+    """The visible runs with all that an answer shows of each."""
+    return runs_visible_to(actor).select_related("task__project", "pool")
+
+
+def find_task(actor: Actor, task_id: int) -> Task:
+    """Raises NotFound."""
+    return get_visible(task_rows(actor), task_id)
+
+
+def find_run(actor: Actor, run_id: int) -> Run:
+    """Raises NotFound."""
+    return get_visible(run_rows(actor), run_id)
+
+
+def with_objects(actor: Actor, fields: dict[str, Any], *, new: bool) -> dict[str, Any]:
+    """The fields of a task with project and pool as objects, the default ones for a new task that names none.
+
+    Raises InvalidInput at the name that is unknown to the actor.
+    """
+    require_membership(actor)
+    given = {"project": DEFAULT_NAME, "pool": DEFAULT_NAME, **fields} if new else dict(fields)
+    if "project" in given:
+        given["project"] = _project(actor, given["project"])
+    if "pool" in given:
+        given["pool"] = _pool(given["pool"])
+    return given
+
+
+def _project(actor: Actor, name: str) -> Project:
+    project = projects_visible_to(actor).filter(name=name).first()
+    if project is None:
+        raise InvalidInput(project=_("There is no project %(name)s.") % {"name": name})
+    return project
+
+
+def _pool(name: str) -> Pool:
+    pool = Pool.objects.filter(name=name).first()
+    if pool is None:
+        raise InvalidInput(pool=_("There is no pool %(name)s.") % {"name": name})
+    return pool

@@ -1,0 +1,130 @@
+"""Runs: list, one, its events and output, and what can be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from access_app.actors import Actor
+from access_app.api.problems import CONTENT_TYPE
+from access_app.api.schema import problem_response
+from access_app.api.views import ApiView, ListView, rendered_by
+from access_app.roles import Verb, require
+from tasks_app.api.bodies import EmptyBody, LogQuery
+from tasks_app.api.lookups import find_run, run_rows
+from tasks_app.api.shapes import LogSerializer, RunEventSerializer, RunSerializer, render_run, render_runs
+from tasks_app.filters import RunFilter
+from tasks_app.models import Run
+from tasks_app.queries import log_lines, log_truncated, shown_attempt
+from tasks_app.services import runs
+from tasks_app.states import TERMINAL
+
+WRONG_STATE = {(409, CONTENT_TYPE): problem_response("`wrong_state`: the run is in a state that does not allow this.")}
+
+
+class RunsView(ListView):
+    filterset = RunFilter
+    many_valued = ("state",)
+    orderings = ("id", "due_at")
+
+    @extend_schema(operation_id="runs_list", responses=RunSerializer(many=True))
+    def get(self, request: Request) -> Response:  # noqa: ARG002
+        """The runs that you may see, newest first. `state` may be given several times."""
+        return self.page(run_rows(self.actor), render_runs)
+
+
+class RunView(ApiView):
+    @extend_schema(operation_id="runs_read", responses=RunSerializer)
+    def get(self, request: Request, run_id: int) -> Response:  # noqa: ARG002
+        """One run."""
+        return Response(render_run(find_run(self.actor, run_id)))
+
+
+class RunEventsView(ListView):
+    default_ordering = "id"
+
+    @extend_schema(operation_id="runs_events", responses=RunEventSerializer(many=True))
+    def get(self, request: Request, run_id: int) -> Response:  # noqa: ARG002
+        """Every change of state of the run, oldest first."""
+        rows = find_run(self.actor, run_id).events.all()
+        return self.page(rows, rendered_by(RunEventSerializer))
+
+
+class RunLogView(ApiView):
+    query_parameters = ("offset", "limit", "attempt")
+
+    @extend_schema(operation_id="runs_log", parameters=[LogQuery], responses=LogSerializer)
+    def get(self, request: Request, run_id: int) -> Response:  # noqa: ARG002
+        """Lines of output from `offset` on. Ask again from `next_offset` until `complete`."""
+        actor = self.actor
+        run = find_run(actor, run_id)
+        require(actor, Verb.SEE_OUTPUT, run.task.project_id)
+        wanted = self.read_query(LogQuery)
+        attempt = wanted["attempt"] or shown_attempt(run)
+        # The run was read before its lines, and its last line is stored before its end: over then means all is here.
+        over = run.state in TERMINAL or attempt < run.attempt
+        lines, next_offset = log_lines(run, offset=wanted["offset"], limit=wanted["limit"], attempt=attempt)
+        complete = over and not log_lines(run, offset=next_offset, limit=1, attempt=attempt)[0]
+        return Response(
+            {
+                "lines": lines,
+                "next_offset": next_offset,
+                "complete": complete,
+                "truncated": log_truncated(run, attempt),
+                "attempt": attempt,
+            }
+        )
+
+
+class _RunVerbView(ApiView):
+    verb: ClassVar[Callable[..., Run]]
+    status: ClassVar[int] = 200
+
+    def act(self, run_id: int) -> Response:
+        actor: Actor = self.actor
+        run = find_run(actor, run_id)
+        self.read(EmptyBody)
+        changed = type(self).verb(actor, run, now=self.now)
+        return Response(render_run(find_run(actor, changed.pk)), status=self.status)
+
+
+class CancelView(_RunVerbView):
+    verb = staticmethod(runs.cancel)
+    status = 202
+
+    @extend_schema(operation_id="runs_cancel", request=EmptyBody, responses={202: RunSerializer, **WRONG_STATE})
+    def post(self, request: Request, run_id: int) -> Response:  # noqa: ARG002
+        """Ask that the run does not go on. One that has not started is cancelled at once."""
+        return self.act(run_id)
+
+
+class RerunView(_RunVerbView):
+    verb = staticmethod(runs.rerun)
+    status = 201
+
+    @extend_schema(operation_id="runs_rerun", request=EmptyBody, responses={201: RunSerializer, **WRONG_STATE})
+    def post(self, request: Request, run_id: int) -> Response:  # noqa: ARG002
+        """A new run with the parameters of this one, which must be over."""
+        return self.act(run_id)
+
+
+class HoldView(_RunVerbView):
+    verb = staticmethod(runs.hold)
+
+    @extend_schema(operation_id="runs_hold", request=EmptyBody, responses={200: RunSerializer, **WRONG_STATE})
+    def post(self, request: Request, run_id: int) -> Response:  # noqa: ARG002
+        """Keep a waiting run from starting until it is released."""
+        return self.act(run_id)
+
+
+class UnholdView(_RunVerbView):
+    verb = staticmethod(runs.unhold)
+
+    @extend_schema(operation_id="runs_unhold", request=EmptyBody, responses={200: RunSerializer, **WRONG_STATE})
+    def post(self, request: Request, run_id: int) -> Response:  # noqa: ARG002
+        """Let a held run go on."""
+        return self.act(run_id)

@@ -1,0 +1,97 @@
+"""Schedules: those of a task, one of them, and the preview of one that need not exist."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema, inline_serializer
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from access_app.api.fields import InstantField, instant
+from access_app.api.views import ApiView, ListView, rendered_by
+from tasks_app.api.bodies import PreviewBody, ScheduleBody, with_time_zone
+from tasks_app.api.lookups import find_task
+from tasks_app.api.shapes import ScheduleSerializer
+from tasks_app.models import Schedule
+from tasks_app.queries import get_visible, schedules_visible_to
+from tasks_app.services import schedules
+
+
+def schedule_answer(schedule: Schedule, status: int = 200) -> Response:
+    return Response(ScheduleSerializer(schedule).data, status=status)
+
+
+class TaskSchedulesView(ListView):
+    default_ordering = "id"
+
+    @extend_schema(operation_id="tasks_schedules_list", responses=ScheduleSerializer(many=True))
+    def get(self, request: Request, task_id: int) -> Response:  # noqa: ARG002
+        """The schedules of the task."""
+        rows = Schedule.objects.filter(task=find_task(self.actor, task_id))
+        return self.page(rows, rendered_by(ScheduleSerializer))
+
+    @extend_schema(operation_id="tasks_schedules_create", request=ScheduleBody, responses={201: ScheduleSerializer})
+    def post(self, request: Request, task_id: int) -> Response:  # noqa: ARG002
+        """Add a schedule: `cron` with an `expression`, `interval` with `interval_seconds`, or `once` with `at`."""
+        actor = self.actor
+        task = find_task(actor, task_id)
+        fields = with_time_zone(self.read(ScheduleBody))
+        return schedule_answer(schedules.create(actor, task, fields, now=self.now), 201)
+
+
+class ScheduleView(ApiView):
+    def _find(self, schedule_id: int) -> Schedule:
+        return get_visible(schedules_visible_to(self.actor), schedule_id)
+
+    @extend_schema(operation_id="schedules_read", responses=ScheduleSerializer)
+    def get(self, request: Request, schedule_id: int) -> Response:  # noqa: ARG002
+        """One schedule."""
+        return schedule_answer(self._find(schedule_id))
+
+    @extend_schema(operation_id="schedules_change", request=ScheduleBody, responses=ScheduleSerializer)
+    def patch(self, request: Request, schedule_id: int) -> Response:  # noqa: ARG002
+        """Change some fields; what was due before the change is answered by the old rule."""
+        schedule = self._find(schedule_id)
+        fields = self.read(ScheduleBody, partial=True)
+        return schedule_answer(schedules.update(self.actor, schedule, fields, now=self.now))
+
+    @extend_schema(operation_id="schedules_delete", responses={204: None})
+    def delete(self, request: Request, schedule_id: int) -> Response:  # noqa: ARG002
+        """Remove the schedule; runs that it made stay."""
+        schedules.delete(self.actor, self._find(schedule_id), now=self.now)
+        return Response(status=204)
+
+
+class PreviewView(ApiView):
+    asks_for_role = False
+
+    @extend_schema(
+        operation_id="schedules_preview",
+        request=PreviewBody,
+        responses=inline_serializer(
+            "Preview",
+            {
+                "fires": inline_serializer(
+                    "PreviewFire",
+                    {
+                        "at": InstantField(),
+                        "local": serializers.CharField(help_text="In the zone of the schedule, with its offset."),
+                        "badges": serializers.ListField(child=serializers.CharField()),
+                    },
+                    many=True,
+                ),
+                "expanded": serializers.CharField(help_text="The rule in words."),
+            },
+        ),
+    )
+    def post(self, request: Request) -> Response:  # noqa: ARG002
+        """When a schedule would fire, by the same code that fires. Nothing is stored."""
+        fields: dict[str, Any] = with_time_zone(self.read(PreviewBody))
+        after, count = fields.pop("after", self.now), fields.pop("count")
+        task_id = fields.pop("task", None)
+        hash_key = "" if task_id is None else find_task(self.actor, task_id).name
+        answer = schedules.preview(fields, after=after, count=count, hash_key=hash_key)
+        fires = [{**fire, "at": instant(fire["at"])} for fire in answer["fires"]]
+        return Response({**answer, "fires": fires})

@@ -1,0 +1,201 @@
+"""What can be done with a task, and what it did: trigger, pause, resume; versions, runs, upcoming fires, statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import OpenApiParameter, extend_schema, inline_serializer
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from access_app.api.fields import InstantField, instant
+from access_app.api.views import ApiView, ListView, rendered_by
+from tasks_app import cron
+from tasks_app.api.bodies import BatchAnswer, EmptyBody, PauseBody, TriggerBatchBody, TriggerBody, UpcomingQuery
+from tasks_app.api.lookups import find_task, run_rows
+from tasks_app.api.shapes import RunSerializer, TaskSerializer, TaskVersionSerializer, render_run, render_runs
+from tasks_app.api.tasks import task_answer
+from tasks_app.errors import InvalidInput
+from tasks_app.filters import RunFilter
+from tasks_app.models import Task
+from tasks_app.queries import counts_by_state
+from tasks_app.services import runs, schedules, tasks
+from tasks_app.statistics import durations_ms
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key", str, OpenApiParameter.HEADER, description="The same key always answers the same run."
+)
+
+
+class TriggerView(ApiView):
+    @extend_schema(
+        operation_id="tasks_trigger",
+        parameters=[IDEMPOTENCY_KEY],
+        request=TriggerBody,
+        responses={201: RunSerializer, 200: RunSerializer},
+    )
+    def post(self, request: Request, task_id: int) -> Response:
+        """Run the task now, or not before `not_before`. 201 with the new run; 200 with the old one of the same key."""
+        actor = self.actor
+        task = find_task(actor, task_id)
+        wish = _request_of(self.read(TriggerBody), request.META.get("HTTP_IDEMPOTENCY_KEY"))
+        run, created = runs.trigger(actor, task, wish, now=self.now)
+        response = Response(render_run(run), status=201 if created else 200)
+        response["Location"] = f"/api/runs/{run.pk}"
+        return response
+
+
+class TriggerBatchView(ApiView):
+    @extend_schema(operation_id="tasks_trigger_batch", request=TriggerBatchBody, responses={201: BatchAnswer})
+    def post(self, request: Request, task_id: int) -> Response:
+        """Run the task many times: up to 10,000 items in one transaction."""
+        actor = self.actor
+        task = find_task(actor, task_id)
+        wishes = _requests_of(request.data)
+        ids, created = runs.trigger_batch(actor, task, wishes, now=self.now)
+        return Response({"created": created, "ids": ids}, status=201)
+
+
+class PauseView(ApiView):
+    @extend_schema(operation_id="tasks_pause", request=PauseBody, responses=TaskSerializer)
+    def post(self, request: Request, task_id: int) -> Response:  # noqa: ARG002
+        """Start nothing of this task until it is resumed."""
+        actor = self.actor
+        task = find_task(actor, task_id)
+        reason = self.read(PauseBody)["reason"]
+        return task_answer(tasks.pause(actor, task, now=self.now, reason=reason))
+
+
+class ResumeView(ApiView):
+    @extend_schema(operation_id="tasks_resume", request=EmptyBody, responses=TaskSerializer)
+    def post(self, request: Request, task_id: int) -> Response:  # noqa: ARG002
+        """Let a paused task go on."""
+        actor = self.actor
+        task = find_task(actor, task_id)
+        self.read(EmptyBody)
+        return task_answer(tasks.resume(actor, task, now=self.now))
+
+
+class VersionsView(ListView):
+    orderings = ("number",)
+    default_ordering = "-number"
+
+    @extend_schema(operation_id="tasks_versions", responses=TaskVersionSerializer(many=True))
+    def get(self, request: Request, task_id: int) -> Response:  # noqa: ARG002
+        """How the task was executed at each time, newest first."""
+        rows = find_task(self.actor, task_id).versions.select_related("created_by")
+        return self.page(rows, rendered_by(TaskVersionSerializer))
+
+
+class TaskRunsView(ListView):
+    filterset = RunFilter
+    orderings = ("id", "due_at")
+
+    @extend_schema(operation_id="tasks_runs", responses=RunSerializer(many=True))
+    def get(self, request: Request, task_id: int) -> Response:  # noqa: ARG002
+        """The runs of one task, newest first."""
+        actor = self.actor
+        task = find_task(actor, task_id)
+        return self.page(run_rows(actor).filter(task=task), render_runs)
+
+
+class UpcomingView(ApiView):
+    query_parameters = ("count",)
+
+    @extend_schema(
+        operation_id="tasks_upcoming",
+        parameters=[UpcomingQuery],
+        responses=inline_serializer(
+            "Upcoming",
+            {
+                "paused": serializers.BooleanField(help_text="A paused task does not run at these times."),
+                "results": inline_serializer(
+                    "UpcomingFire",
+                    {"at": InstantField(), "local": serializers.CharField(), "schedule": serializers.IntegerField()},
+                    many=True,
+                ),
+            },
+        ),
+    )
+    def get(self, request: Request, task_id: int) -> Response:  # noqa: ARG002
+        """The next fires of all enabled schedules of the task, soonest first."""
+        task = find_task(self.actor, task_id)
+        count = self.read_query(UpcomingQuery)["count"]
+        fires = sorted((at, schedule.pk, schedule.time_zone) for schedule, at in self._fires(task, count))[:count]
+        results = [
+            {"at": instant(at), "local": at.astimezone(cron.zone(zone)).isoformat(), "schedule": pk}
+            for at, pk, zone in fires
+        ]
+        return Response({"paused": task.paused, "results": results})
+
+    def _fires(self, task: Task, count: int) -> list[tuple[Any, Any]]:
+        found = []
+        for schedule in task.schedules.all():
+            # One that carries an error has been put aside by the dispatcher: it does not fire.
+            if schedule.enabled and not schedule.error:
+                schedule.task = task
+                found += [(schedule, at) for at in schedules.timing_of(schedule).upcoming(self.now, count)]
+        return found
+
+
+class TaskStatsView(ApiView):
+    @extend_schema(
+        operation_id="tasks_stats",
+        responses=inline_serializer(
+            "TaskStats",
+            {
+                "runs": serializers.DictField(child=serializers.IntegerField()),
+                "success_rate": serializers.FloatField(
+                    allow_null=True, help_text="Succeeded of all that succeeded, failed, timed out or were lost."
+                ),
+                "duration_ms": serializers.DictField(child=serializers.FloatField(allow_null=True)),
+            },
+        ),
+    )
+    def get(self, request: Request, task_id: int) -> Response:  # noqa: ARG002
+        """Runs for each state, the share that succeeded, and how long the last 200 took."""
+        actor = self.actor
+        rows = run_rows(actor).filter(task=find_task(actor, task_id))
+        counts = counts_by_state(rows)
+        bad = sum(counts[state] for state in ("failed", "timed_out", "lost", "quarantined"))
+        judged = counts["succeeded"] + bad
+        rate = round(counts["succeeded"] / judged, 4) if judged else None
+        return Response({"runs": counts, "success_rate": rate, "duration_ms": durations_ms(rows)})
+
+
+def _request_of(given: Mapping[str, Any], header: str | None = None) -> runs.Request:
+    key = given["idempotency_key"]
+    if header:
+        if key is not None and key != header:
+            raise InvalidInput(idempotency_key=_("The header Idempotency-Key says something else."))
+        key = header
+    return runs.Request(given["params"], given["priority"], key, given["not_before"])
+
+
+def _requests_of(body: Any) -> Sequence[runs.Request]:
+    """The items of a batch. Plain ones, which are most of ten thousand, are read without a serializer for each."""
+    items = body.get("items")
+    if not isinstance(items, list):
+        TriggerBatchBody(data=body).is_valid(raise_exception=True)
+        raise InvalidInput(items=_("Give a list."))
+    unknown = {name: _("Unknown field.") for name in body if name != "items"}
+    if unknown:
+        raise InvalidInput(**unknown)
+    return [_item(item, place) for place, item in enumerate(items[: runs.MAX_BATCH + 1])]
+
+
+def _item(item: Any, place: int) -> runs.Request:
+    if isinstance(item, dict):
+        params, key = item.get("params", {}), item.get("idempotency_key")
+        plain = item.keys() <= {"params", "idempotency_key"}
+        if plain and isinstance(params, dict) and (key is None or (isinstance(key, str) and 0 < len(key) <= 200)):
+            return runs.Request(params, idempotency_key=key)
+    reader = TriggerBody(data=item)
+    try:
+        reader.is_valid(raise_exception=True)
+    except serializers.ValidationError as error:
+        raise serializers.ValidationError({f"items[{place}]": error.detail}) from error
+    return _request_of(reader.validated_data)

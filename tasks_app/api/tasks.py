@@ -1,0 +1,137 @@
+"""Tasks: list, create, read, change, delete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from access_app.api.schema import STALE
+from access_app.api.views import ApiView, ListView, rendered_by
+from tasks_app.api.bodies import TaskBody
+from tasks_app.api.lookups import DEFAULT_NAME, find_task, task_rows, with_objects
+from tasks_app.api.shapes import TaskSerializer, render_task
+from tasks_app.dependencies import TriggerRule
+from tasks_app.errors import InvalidInput, StaleEdit
+from tasks_app.filters import TaskFilter
+from tasks_app.models import Task, TaskVersion
+from tasks_app.models.task import PRIORITY_NAMES, Overlap
+from tasks_app.services import tasks
+
+IF_MATCH = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="The ETag that the edit is based on.")
+# What an edit may send back as it was read, so that a client can change one field of an answer and return the whole.
+ENGINE_FIELDS = ("id", "schedules", "paused", "paused_reason", "version", "next_fire_at", "created_at", "updated_at")
+_MOVES_BY_ITSELF = ("next_fire_at",)
+
+
+def task_answer(task: Task, status: int = 200) -> Response:
+    return Response(render_task(task), status=status, headers={"ETag": tasks.etag(task)})
+
+
+class TasksView(ListView):
+    filterset = TaskFilter
+    orderings = ("id", "name", "priority", "created_at", "updated_at")
+    default_ordering = "id"
+
+    @extend_schema(operation_id="tasks_list", responses=TaskSerializer(many=True))
+    def get(self, request: Request) -> Response:  # noqa: ARG002
+        """The tasks that you may see."""
+        return self.page(task_rows(self.actor), rendered_by(TaskSerializer))
+
+    @extend_schema(operation_id="tasks_create", request=TaskBody, responses={201: TaskSerializer})
+    def post(self, request: Request) -> Response:  # noqa: ARG002
+        """Create a task with its first version and, where `schedule` is a cron expression, its schedule."""
+        actor = self.actor
+        fields = with_objects(actor, self.read(TaskBody), new=True)
+        task = tasks.create(actor, fields, now=self.now)
+        response = task_answer(task, 201)
+        response["Location"] = f"/api/tasks/{task.pk}"
+        return response
+
+
+class TaskView(ApiView):
+    @extend_schema(operation_id="tasks_read", responses=TaskSerializer)
+    def get(self, request: Request, task_id: int) -> Response:  # noqa: ARG002
+        """One task. Its `ETag` serves a later edit with `If-Match`."""
+        return task_answer(find_task(self.actor, task_id))
+
+    @extend_schema(
+        operation_id="tasks_change", parameters=[IF_MATCH], request=TaskBody, responses={200: TaskSerializer, **STALE}
+    )
+    def patch(self, request: Request, task_id: int) -> Response:
+        """Change some fields. A change of how the task is executed adds a version; runs in flight keep theirs."""
+        return self._update(request, task_id, {})
+
+    @extend_schema(
+        operation_id="tasks_replace", parameters=[IF_MATCH], request=TaskBody, responses={200: TaskSerializer, **STALE}
+    )
+    def put(self, request: Request, task_id: int) -> Response:
+        """Replace all fields; those left out take their defaults."""
+        return self._update(request, task_id, _defaults())
+
+    @extend_schema(operation_id="tasks_delete", parameters=[IF_MATCH], responses={204: None, **STALE})
+    def delete(self, request: Request, task_id: int) -> Response:
+        """Delete the task with its schedules, runs and output; what is still running is ended."""
+        actor = self.actor
+        task = find_task(actor, task_id)
+        expected = _expected(request, task)
+        if expected is not None and expected != tasks.etag(task):
+            raise StaleEdit
+        tasks.delete(actor, task, now=self.now)
+        return Response(status=204)
+
+    def _update(self, request: Request, task_id: int, defaults: dict[str, Any]) -> Response:
+        actor = self.actor
+        task = find_task(actor, task_id)
+        expected = _expected(request, task)
+        reader = TaskBody(data=_without_engine_fields(request.data, task), partial=not defaults)
+        reader.is_valid(raise_exception=True)
+        fields = with_objects(actor, {**defaults, **reader.validated_data}, new=False)
+        if "schedule" in fields and not fields["schedule"] and tasks.short_schedule(task) is None:
+            # Several schedules, or one that is no cron, read as null: sent back, it must not touch them.
+            del fields["schedule"]
+        tasks.update(actor, task, fields, now=self.now, expected=expected)
+        return task_answer(find_task(actor, task_id))
+
+
+def _defaults() -> dict[str, Any]:
+    version = TaskVersion()
+    values = {name: getattr(version, name) for name in tasks.VERSION_FIELDS if name not in ("executor", "command")}
+    return values | {
+        "project": DEFAULT_NAME,
+        "pool": DEFAULT_NAME,
+        "description": "",
+        "task_type": "",
+        "priority": PRIORITY_NAMES["normal"],
+        "overlap": Overlap.ALLOW.value,
+        "max_concurrent": None,
+        "trigger_rule": TriggerRule.ALL_SUCCESS.value,
+        "schedule": None,
+    }
+
+
+def _without_engine_fields(data: Any, task: Task) -> Any:
+    if not isinstance(data, dict) or not any(name in data for name in ENGINE_FIELDS):
+        return data
+    current = render_task(task)
+    changed = {
+        name: _("This field is read-only.")
+        for name in ENGINE_FIELDS
+        if name in data and name not in _MOVES_BY_ITSELF and data[name] != current[name]
+    }
+    if changed:
+        raise InvalidInput(**changed)
+    return {name: value for name, value in data.items() if name not in ENGINE_FIELDS}
+
+
+def _expected(request: Request, task: Task) -> str | None:
+    """The entity tag that If-Match asks for, or None when it asks for none. Of several, the one that fits."""
+    header: str = request.META.get("HTTP_IF_MATCH", "").strip()
+    if header in ("", "*"):
+        return None
+    tags = [tag.strip() for tag in header.split(",")]
+    current = tasks.etag(task)
+    return current if current in tags else tags[0]
