@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django import forms
-from django.core.exceptions import NON_FIELD_ERRORS
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db.models import Model
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -19,6 +19,7 @@ from tasks_app import executors
 from tasks_app.errors import InvalidInput, SchedulerError
 from tasks_app.models import Pool, Project, Schedule, Task, TaskDependency, TaskVersion
 from tasks_app.services import dependencies, projects, resources, schedules, tasks
+from tasks_app.texts import storable_json
 
 if TYPE_CHECKING:
     AnyModelForm = forms.ModelForm[Any]
@@ -42,24 +43,36 @@ class ServiceForm(AnyModelForm):
         return dict(given) if self.instance.pk is None else {name: given[name] for name in self.changed_data}
 
     def _post_clean(self) -> None:
-        super()._post_clean()  # type: ignore[misc]  # Django's own hook: the last step of validation
+        # In place of Django's last step, which checks constraints, too: the service does, and names the field.
+        exclude = self._get_validation_exclusions()  # type: ignore[attr-defined]
+        try:
+            self.instance = forms.models.construct_instance(self, self.instance, self._meta.fields, self._meta.exclude)
+            self.instance.clean_fields(exclude=exclude)
+        except ValidationError as error:
+            self.add_error(None, error)
         if self.errors:
             return
         try:
             self.written = self.write()
         except InvalidInput as error:
             for name, texts in error.errors.items():
-                self.add_error(name if name in self.fields else NON_FIELD_ERRORS, texts)  # type: ignore[arg-type]
+                self.add_error(name if name in self.fields else NON_FIELD_ERRORS, texts)
         except SchedulerError as error:
             path = error.details.get("path")
             self.add_error(None, f"{error.message} ({' → '.join(path)})" if path else error.message)
 
 
 class _StrictDecoder(json.JSONDecoder):
-    """JSON without NaN and Infinity, which the database does not take."""
+    """JSON without NaN, Infinity and halves of surrogate pairs: no database and no page takes these."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, parse_constant=_no_constant)
+
+    def decode(self, s: str, *args: Any) -> Any:
+        value = super().decode(s, *args)
+        if storable_json(value) != value:
+            raise json.JSONDecodeError("characters that cannot be stored", s, 0)
+        return value
 
 
 def _no_constant(name: str) -> NoReturn:

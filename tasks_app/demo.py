@@ -15,12 +15,11 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
-from access_app import audit
 from access_app.actors import Actor
 from tasks_app.errors import InvalidInput
 from tasks_app.importing import Crontab, Report, import_crontabs
 from tasks_app.models import Pool, Project, Task, TaskDependency
-from tasks_app.services import dependencies, tasks
+from tasks_app.services import dependencies, projects, tasks
 
 PROJECT = "demo"
 SYSTEM_CRONTAB = Path("/etc/crontab")
@@ -103,11 +102,10 @@ def _sources() -> Iterator[Path]:
 
 
 def _project(actor: Actor, now: datetime) -> Project:
-    project, created = Project.objects.get_or_create(
-        name=PROJECT, defaults={"description": "Real work on real input, to look at and to play with."}
-    )
-    if created:
-        audit.append(actor, "create", project, now=now)
+    project = Project.objects.filter(name=PROJECT).first()
+    if project is None:
+        text = "Real work on real input, to look at and to play with."
+        project = projects.create(actor, name=PROJECT, description=text, now=now)
     return project
 
 

@@ -1,0 +1,198 @@
+"""What the admin pages of all apps share, and the pages of API keys and the audit trail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from access_app.actors import Actor, request_actor
+from access_app.models import ApiKey, AuditEntry
+from access_app.roles import Verb, allows, role_in, visible_project_ids
+from access_app.services import delete_key
+
+if TYPE_CHECKING:
+    AnyModelAdmin = admin.ModelAdmin[Any]
+else:
+    AnyModelAdmin = admin.ModelAdmin
+
+
+class CappedPaginator(Paginator):  # type: ignore[type-arg]  # not subscriptable when it runs
+    """Counts no further than the rows that anybody pages through: a full count of millions costs seconds."""
+
+    MOST = 10_000
+
+    @cached_property
+    def count(self) -> int:
+        rows = self.object_list
+        return rows.order_by()[: self.MOST].count() if isinstance(rows, QuerySet) else len(rows)
+
+
+class SchedulerAdmin(AnyModelAdmin):
+    """A page whose rows belong to projects: `project_path` leads from the row to the project, None where none does.
+
+    Rows of projects that the signed-in person may not see are not there, and the role there says what may be done.
+    """
+
+    project_path: str | None = None
+    show_full_result_count = False
+    list_per_page = 50
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows = super().get_queryset(request)
+        if self.project_path is None:
+            return rows
+        visible = visible_project_ids(actor_of(request))
+        return rows if visible is None else rows.filter(**{f"{self.project_path}__in": visible})
+
+    def project_id_of(self, obj: Any) -> int | None:
+        """The id of the project that the row belongs to."""
+        if self.project_path is None:
+            return None
+        *steps, last = self.project_path.split("__")
+        for step in steps:
+            obj = getattr(obj, step)
+        found: int = obj.pk if last == "pk" else getattr(obj, f"{last}_id")
+        return found
+
+    def may(self, request: HttpRequest, verb: Verb, obj: Any) -> bool:
+        """Whether the person may do this to the row; without a row, whether they may do it to any."""
+        if obj is None:
+            return True
+        project_id = self.project_id_of(obj)
+        return project_id is None or allows(role_in(actor_of(request), project_id), verb)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and self.may(request, Verb.EDIT, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and self.may(request, Verb.EDIT, obj)
+
+
+class ReadOnlyAdmin(SchedulerAdmin):
+    """A page of rows that the engine writes: to look at, never to change."""
+
+    paginator = CappedPaginator
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class InstallationAdmin(SchedulerAdmin):
+    """A page of what belongs to the whole installation: for its administrators only."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return administers(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return administers(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return administers(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return administers(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return administers(request)
+
+
+class ServiceAdmin(SchedulerAdmin):
+    """A page of what people write: its form (a ServiceForm) writes through the service, and so does `delete_row`."""
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **options: Any) -> Any:
+        form = super().get_form(request, obj, change=change, **options)
+        return type(form.__name__, (form,), {"actor": actor_of(request)})
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        obj.pk = form.written.pk
+        obj.refresh_from_db()
+
+    def delete_row(self, actor: Actor, obj: Any) -> None:
+        """Delete the row, through its service."""
+        raise NotImplementedError
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        self.delete_row(actor_of(request), obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for obj in queryset:
+            self.delete_row(actor_of(request), obj)
+
+    # Django's own walk through the related rows would load every run, and stop at those that nobody may delete here.
+    def get_deleted_objects(
+        self, objs: Sequence[Any] | QuerySet[Any], request: HttpRequest
+    ) -> tuple[list[Any], dict[Any, int], set[Any], list[str]]:
+        rows = list(objs)
+        refused = {str(self.opts.verbose_name) for row in rows if not self.has_delete_permission(request, row)}
+        return [str(row) for row in rows], {self.opts.verbose_name_plural: len(rows)}, refused, []
+
+
+def actor_of(request: HttpRequest) -> Actor:
+    """The actor of the request, the same one all through it: it remembers the roles that it has looked up."""
+    actor: Actor | None = getattr(request, "_scheduler_actor", None)
+    if actor is None:
+        actor = request_actor(request)
+        request._scheduler_actor = actor  # type: ignore[attr-defined]
+    return actor
+
+
+def administers(request: HttpRequest) -> bool:
+    """Whether the signed-in person administers the installation."""
+    return bool(request.user.is_active and request.user.is_superuser)
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(InstallationAdmin):
+    """Keys are made where they can be shown once (API, command); here they are looked at and revoked."""
+
+    list_display = ("name", "prefix", "user", "role", "created", "expiry", "last_used_at")
+    list_select_related = ("user",)
+    list_filter = ("role",)
+    search_fields = ("name", "token_key", "user__username")
+    fields = ("name", "prefix", "user", "role", "created", "expiry", "last_used_at")
+    readonly_fields = fields
+
+    @admin.display(description=_("key"))
+    def prefix(self, obj: ApiKey) -> str:
+        return f"{obj.token_key}…"
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def delete_model(self, request: HttpRequest, obj: ApiKey) -> None:
+        delete_key(actor_of(request), obj, now=timezone.now())
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        for key in queryset.select_related("user"):
+            self.delete_model(request, key)
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnlyAdmin):
+    list_display = ("at", "actor", "verb", "object_type", "object_name", "address")
+    list_select_related = ("user",)
+    search_fields = ("actor__exact", "verb__exact", "object_type__exact", "object_name__exact", "request_id__exact")
+    search_help_text = _("A whole actor, verb, object type, object name or request id.")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return administers(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return administers(request)

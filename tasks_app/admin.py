@@ -1,0 +1,274 @@
+"""Admin pages of the core: people's rows are written through the services, the engine's rows are only shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import ForeignKey, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext as _t
+from django.utils.translation import gettext_lazy as _
+
+from access_app.actors import Actor
+from access_app.admin import ReadOnlyAdmin, ServiceAdmin, actor_of, administers
+from tasks_app import queries
+from tasks_app.admin_forms import DependencyForm, PoolForm, ProjectForm, ScheduleForm, TaskForm
+from tasks_app.errors import SchedulerError
+from tasks_app.models import (
+    LedgerEntry,
+    Pool,
+    Project,
+    Run,
+    RunDependency,
+    RunEvent,
+    RunOutput,
+    Schedule,
+    Task,
+    TaskDependency,
+    TaskVersion,
+)
+from tasks_app.services import dependencies, runs, schedules, tasks
+
+HOW = _("How it is executed")
+MOST_REFUSALS_SHOWN = 5
+
+
+def apply_verb(
+    request: HttpRequest, rows: QuerySet[Any], verb: Callable[[Actor, Any], Any], done: Callable[[int], str]
+) -> None:
+    """Do the verb to each row by itself, and tell how many it was done to and why not to the others."""
+    count, refused = 0, []
+    for row in rows:
+        try:
+            verb(actor_of(request), row)
+            count += 1
+        except SchedulerError as error:
+            refused.append(f"{row}: {error.message}")
+    if count:
+        messages.success(request, done(count))
+    for text in refused[:MOST_REFUSALS_SHOWN]:
+        messages.error(request, text)
+    if len(refused) > MOST_REFUSALS_SHOWN:
+        messages.error(request, _t("And %(n)d more were refused.") % {"n": len(refused) - MOST_REFUSALS_SHOWN})
+
+
+@admin.register(Project)
+class ProjectAdmin(ServiceAdmin):
+    project_path = "pk"
+    form = ProjectForm
+    list_display = ("name", "description", "created_at")
+    search_fields = ("name",)
+    readonly_fields = ("created_at",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return administers(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Pool)
+class PoolAdmin(ServiceAdmin):
+    form = PoolForm
+    list_display = ("name", "slots", "description")
+    search_fields = ("name",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("name",) if obj is not None else ()
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return administers(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return administers(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Task)
+class TaskAdmin(ServiceAdmin):
+    project_path = "project"
+    form = TaskForm
+    list_display = ("name", "project", "executor", "pool", "priority", "paused", "updated_at")
+    list_select_related = ("project", "pool", "version")
+    list_filter = ("paused", ("project", admin.RelatedOnlyFieldListFilter))
+    search_fields = ("name",)
+    readonly_fields = ("paused", "paused_reason", "number", "how", "created_at", "updated_at")
+    actions = ("pause_tasks", "resume_tasks", "run_now")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        may_write = self.has_add_permission(request) if obj is None else self.has_change_permission(request, obj)
+        kept = ("paused", "paused_reason", "number", "created_at", "updated_at")
+        return [
+            (None, {"fields": tasks.TASK_FIELDS}),
+            (HOW, {"fields": tasks.VERSION_FIELDS if may_write else ("how",)}),
+            *([(_("State"), {"fields": kept})] if obj is not None else []),
+        ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
+        return super().get_queryset(request).select_related("version", "project", "pool")
+
+    def formfield_for_foreignkey(self, db_field: ForeignKey[Any, Any], request: HttpRequest, **options: Any) -> Any:
+        if db_field.name == "project":
+            options["queryset"] = queries.projects_visible_to(actor_of(request))
+        return super().formfield_for_foreignkey(db_field, request, **options)
+
+    def delete_row(self, actor: Actor, obj: Task) -> None:
+        tasks.delete(actor, obj, now=timezone.now())
+
+    @admin.display(description=_("executor"), ordering="version__executor")
+    def executor(self, obj: Task) -> str:
+        return obj.version.executor if obj.version else ""
+
+    @admin.display(description=_("version"))
+    def number(self, obj: Task) -> int | None:
+        return obj.version.number if obj.version else None
+
+    @admin.display(description=HOW)
+    def how(self, obj: Task) -> str:
+        values = {name: getattr(obj.version, name) for name in tasks.VERSION_FIELDS} if obj.version else {}
+        return json.dumps(values, indent=2, ensure_ascii=False)
+
+    @admin.action(description=_("Pause the selected tasks"), permissions=["view"])
+    def pause_tasks(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
+        def pause(actor: Actor, task: Task) -> None:
+            tasks.pause(actor, task, now=timezone.now())
+
+        apply_verb(request, queryset, pause, lambda n: _t("%(n)d tasks are paused.") % {"n": n})
+
+    @admin.action(description=_("Resume the selected tasks"), permissions=["view"])
+    def resume_tasks(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
+        def resume(actor: Actor, task: Task) -> None:
+            tasks.resume(actor, task, now=timezone.now())
+
+        apply_verb(request, queryset, resume, lambda n: _t("%(n)d tasks go on.") % {"n": n})
+
+    @admin.action(description=_("Run the selected tasks now"), permissions=["view"])
+    def run_now(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
+        def trigger(actor: Actor, task: Task) -> None:
+            runs.trigger(actor, task, runs.Request(), now=timezone.now())
+
+        apply_verb(request, queryset, trigger, lambda n: _t("%(n)d runs are planned.") % {"n": n})
+
+
+@admin.register(Schedule)
+class ScheduleAdmin(ServiceAdmin):
+    project_path = "task__project"
+    form = ScheduleForm
+    list_display = ("task", "kind", "__str__", "time_zone", "enabled", "next_fire_at", "error")
+    list_select_related = ("task",)
+    list_filter = ("enabled", "kind")
+    search_fields = ("task__name", "expression")
+    autocomplete_fields = ("task",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
+        return super().get_queryset(request).select_related("task")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        engine = ("next_fire_at", "fired_until", "error", "created_at", "updated_at")
+        return ("task", *engine) if obj is not None else ()
+
+    def delete_row(self, actor: Actor, obj: Schedule) -> None:
+        schedules.delete(actor, obj, now=timezone.now())
+
+
+@admin.register(TaskDependency)
+class TaskDependencyAdmin(ServiceAdmin):
+    project_path = "downstream__project"
+    form = DependencyForm
+    list_display = ("upstream", "downstream", "created_at")
+    list_select_related = ("upstream", "downstream")
+    search_fields = ("upstream__name", "downstream__name")
+    autocomplete_fields = ("upstream", "downstream")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TaskDependency]:
+        return queries.dependencies_visible_to(actor_of(request))
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def delete_row(self, actor: Actor, obj: TaskDependency) -> None:
+        dependencies.delete(actor, obj, now=timezone.now())
+
+
+@admin.register(TaskVersion)
+class TaskVersionAdmin(ReadOnlyAdmin):
+    project_path = "task__project"
+    list_display = ("task", "number", "executor", "created_at", "created_by")
+    list_select_related = ("task", "created_by")
+    list_filter = ("executor",)
+    search_fields = ("task__name",)
+    ordering = ("-pk",)
+
+
+@admin.register(Run)
+class RunAdmin(ReadOnlyAdmin):
+    project_path = "task__project"
+    list_display = ("id", "task", "state", "reason", "run_type", "attempt", "nominal_at", "started_at", "finished_at")
+    list_select_related = ("task",)
+    list_filter = ("state", "run_type", "pool")
+    search_fields = ("task__name__exact",)
+    search_help_text = _("The id of a run, or the whole name of a task.")
+    actions = ("cancel_runs",)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Run], search_term: str
+    ) -> tuple[QuerySet[Run], bool]:
+        term = search_term.strip()
+        if term.isdecimal():
+            return (queryset.filter(pk=int(term)) if int(term) < 2**63 else queryset.none()), False
+        return (queryset.filter(task__name=term) if term else queryset), False
+
+    @admin.action(description=_("Cancel the selected runs"), permissions=["view"])
+    def cancel_runs(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
+        def cancel(actor: Actor, run: Run) -> None:
+            runs.cancel(actor, run, now=timezone.now())
+
+        apply_verb(request, queryset.select_related("task"), cancel, lambda n: _t("%(n)d runs: cancelled.") % {"n": n})
+
+
+@admin.register(RunDependency)
+class RunDependencyAdmin(ReadOnlyAdmin):
+    project_path = "downstream__task__project"
+    list_display = ("upstream_id", "downstream_id")
+    ordering = ("-pk",)
+
+
+@admin.register(RunEvent)
+class RunEventAdmin(ReadOnlyAdmin):
+    project_path = "run__task__project"
+    list_display = ("at", "run_id", "from_state", "to_state", "attempt", "reason", "actor")
+    search_fields = ("run__id__exact",)
+    search_help_text = _("The id of a run.")
+    ordering = ("-pk",)
+
+
+@admin.register(RunOutput)
+class RunOutputAdmin(ReadOnlyAdmin):
+    project_path = "run__task__project"
+    list_display = ("run_id", "attempt", "first_line", "line_count")
+    search_fields = ("run__id__exact",)
+    search_help_text = _("The id of a run.")
+    ordering = ("-pk",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RunOutput]:
+        # The lines themselves are needed on the page of one batch only.
+        return super().get_queryset(request).defer("lines")
+
+
+@admin.register(LedgerEntry)
+class LedgerEntryAdmin(ReadOnlyAdmin):
+    project_path = "schedule__task__project"
+    list_display = ("schedule", "first_at", "last_at", "count", "answer", "reason")
+    list_select_related = ("schedule",)
+    list_filter = ("answer",)
+    search_fields = ("schedule__task__name__exact",)
+    ordering = ("-pk",)
