@@ -127,7 +127,7 @@ class Dispatcher:
         # While the broker is away the messages wait in the publisher; looking for lost ones would only double them.
         if self.publisher.unsent:
             return 0
-        lost = rescue.find_unclaimed(now)
+        lost = rescue.find_unclaimed(now, is_empty=self.publisher.is_empty)
         if lost:
             log.warning("publishing again what nobody claimed", runs=len(lost))
             self.publisher.publish(packed(lost))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -78,17 +78,21 @@ def judge(orphan: Orphan, now: datetime) -> Outcome:
     return outcome
 
 
-def find_unclaimed(now: datetime, *, limit: int = BATCH) -> list[Released]:
-    """Queued runs that nobody has claimed although a worker of their pool has free slots: to be published again.
+def find_unclaimed(now: datetime, *, is_empty: Callable[[str], bool], limit: int = BATCH) -> list[Released]:
+    """Queued runs whose message is lost: to be published again.
 
-    A message can be lost with the broker, or with a worker that took it and died. While all slots are taken nothing is
-    wrong, and nothing is sent. The time to the next look at a run doubles with its age, up to five minutes.
+    A message can be lost with the broker, or with a worker that took it and died. While all slots of a pool are taken,
+    or messages still wait in its queue (`is_empty` is asked by pool name), nothing is wrong, and one more message would
+    only make the queue longer. The time to the next look at a run doubles with its age, up to five minutes.
     """
+    overdue = Run.objects.filter(state=RunState.QUEUED, sweep_at__lte=now)
+    if not overdue.exists():
+        return []
     with transaction.atomic():
-        pools = _pools_with_free_slots()
+        pools = [key for key, name in _pools_with_free_slots() if is_empty(name)]
         if not pools:
             return []
-        rows = Run.objects.filter(state=RunState.QUEUED, sweep_at__lte=now, pool__in=pools).order_by("sweep_at", "pk")
+        rows = overdue.filter(pool__in=pools).order_by("sweep_at", "pk")
         rows = rows.select_for_update(skip_locked=True, of=("self",), no_key=True)
         found = list(rows.only("id", "attempt", "task_id", "pool_id", "version_id", "queued_at")[:limit])
         if not found:
@@ -97,7 +101,7 @@ def find_unclaimed(now: datetime, *, limit: int = BATCH) -> list[Released]:
         return describe([Candidate(r.pk, r.attempt, r.task_id, r.pool_id, r.version_id) for r in found])
 
 
-def _pools_with_free_slots() -> list[int]:
+def _pools_with_free_slots() -> list[tuple[int, str]]:
     busy = (
         Run.objects.filter(state=RunState.RUNNING, worker_id=OuterRef("pk"))
         .order_by()
@@ -106,7 +110,7 @@ def _pools_with_free_slots() -> list[int]:
         .values("n")
     )
     workers = Worker.objects.filter(state=WorkerState.ONLINE).annotate(busy=Coalesce(Subquery(busy), 0))
-    return list(workers.filter(busy__lt=F("slots")).order_by().values_list("pool", flat=True).distinct())
+    return list(workers.filter(busy__lt=F("slots")).order_by().values_list("pool", "pool__name").distinct())
 
 
 def _put_off(runs: Sequence[Run], now: datetime) -> None:

@@ -20,10 +20,11 @@ from tasks_app import rowset
 from tasks_app.states import ALLOWED, TERMINAL, Reason, RunState
 from tasks_app.texts import clipped, storable, storable_json
 
-# The state test must not be one that a partial index on `state` could serve: planned on stale statistics, such an index
-# makes a claim by key scan the whole backlog. Concatenation hides the column from the planner, the key finds the row.
-_STATE_IS = "(run.state || '') = %s"
-
+# The key finds the row, nothing else may. A plain test on state or worker would be applied to the whole table first:
+# planned on stale statistics it promises one row, and a claim by key becomes a scan of the backlog for every key, or a
+# walk along a partial index. Tests that depend on the key row can only be applied after the join.
+_STATE_IS = "run.state = CASE WHEN k.id IS NOT NULL THEN %s END"
+_WORKER_IS = "run.worker_id = CASE WHEN k.id IS NOT NULL THEN %s END"
 
 @dataclass(frozen=True, slots=True)
 class Created:
@@ -145,7 +146,7 @@ def finish(outcomes: Sequence[Outcome], *, worker_id: UUID, now: datetime, actor
         started_at = CASE WHEN k.step = 1 THEN NULL ELSE run.started_at END,
         worker_id = CASE WHEN k.step = 1 THEN NULL ELSE run.worker_id END
         FROM {rowset.table("k", _OUTCOME_COLUMNS)}
-        WHERE run.id = k.id AND run.attempt = k.attempt AND run.worker_id = %s AND {_STATE_IS}"""
+        WHERE run.id = k.id AND run.attempt = k.attempt AND {_WORKER_IS} AND {_STATE_IS}"""
     rows = rowset.encode(_outcome_row(o, now) for o in sorted(outcomes, key=lambda o: o.id))
     params = [rows, _uuid(worker_id), RunState.RUNNING]
     return {row[0] for row in _move(RunState.RUNNING, sql, params, now, actor)}

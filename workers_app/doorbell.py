@@ -71,6 +71,16 @@ class Publisher:
             self.close()
         return sent
 
+    def is_empty(self, pool: str) -> bool:
+        """Whether the pool's queue holds no message; False when the broker cannot say."""
+        try:
+            producer = self._connect()
+            return int(messages.pool_queue(pool)(producer.channel).queue_declare().message_count) == 0
+        except (KombuError, OSError, *self._broker_errors()) as error:
+            log.warning("broker out of reach", error=str(error) or type(error).__name__)
+            self.close()
+            return False
+
     def close(self) -> None:
         connection, self._connection, self._producer = self._connection, None, None
         self._declared.clear()

@@ -132,7 +132,9 @@ class RunDependency(models.Model):
 class RunEvent(models.Model):
     """One change of state. Written by the statement that made the change, never apart from it."""
 
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    # No constraint in the database: four events a run would each lock the run's row again to check a key that the
+    # statement has just written.
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events", db_constraint=False)
     at = models.DateTimeField()
     from_state = models.CharField(max_length=15, blank=True)
     to_state = models.CharField(max_length=15)
@@ -153,7 +155,9 @@ class RunEvent(models.Model):
 class RunOutput(models.Model):
     """A batch of consecutive output lines of one attempt: `lines` is [[at ISO 8601 UTC, stream, text], ...]."""
 
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="output_batches", db_index=False)
+    run = models.ForeignKey(
+        Run, on_delete=models.CASCADE, related_name="output_batches", db_index=False, db_constraint=False
+    )
     attempt = models.PositiveSmallIntegerField()
     first_line = models.PositiveIntegerField()
     line_count = models.PositiveIntegerField()
