@@ -92,10 +92,11 @@ def live(tag_of: Callable[[], str]) -> Callable[[View[P]], View[P]]:
     return wrap
 
 
-def show(request: HttpRequest, name: str, context: dict[str, Any], *, status: int = 200) -> HttpResponse:
+def show(request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
     """The page `console/NAME.html`, or to htmx only its region `console/NAME_region.html`."""
-    template = f"console/{name}_region.html" if is_fragment(request) else f"console/{name}.html"
-    return render(request, template, {"tag": request.META.get("console.tag", ""), **context}, status=status)
+    fragment = is_fragment(request)
+    template = f"console/{name}_region.html" if fragment else f"console/{name}.html"
+    return render(request, template, {"tag": request.META.get("console.tag", ""), "is_fragment": fragment, **context})
 
 
 def keep_filter_in_url(request: HttpRequest, response: HttpResponse) -> HttpResponse:

@@ -120,7 +120,7 @@ const KEYS = {
   f: () => follow()?.click(),
 };
 
-let awaitingPlace = 0;
+let awaitingPlace = -Infinity;
 
 function goTo(letter) {
   const link = document.querySelector(`nav a[data-key="${CSS.escape(letter)}"]`);
@@ -136,7 +136,7 @@ document.addEventListener("keydown", (event) => {
   }
   const onControl = event.target.closest("a, button, summary, dialog");
   if (event.timeStamp - awaitingPlace < 1500 && goTo(event.key)) return event.preventDefault();
-  awaitingPlace = event.key === "g" ? event.timeStamp : 0;
+  awaitingPlace = event.key === "g" ? event.timeStamp : -Infinity;
   if (event.key === " " && !onControl && liveButton()) {
     event.preventDefault();
     return setLive(isPaused());
