@@ -31,6 +31,8 @@ app.conf.update(
     task_serializer="json",
     accept_content=["json"],
     worker_prefetch_multiplier=1,
+    worker_consumer="workers_app.consumer:PatientConsumer",
+    worker_enable_prefetch_count_reduction=False,
     worker_enable_remote_control=False,
     worker_send_task_events=False,
     worker_hijack_root_logger=False,
