@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import NotFound
 from rest_framework.negotiation import BaseContentNegotiation
@@ -52,8 +53,9 @@ class ApiView(APIView):
         super().initial(request, *args, **kwargs)
         self._refuse_unknown_parameters(request)
 
-    @property
+    @cached_property
     def actor(self) -> Actor:
+        """Who asks; a view lives for one request."""
         return request_actor(self.request)
 
     def read(self, serializer: type[BaseSerializer[Any]], **options: Any) -> dict[str, Any]:

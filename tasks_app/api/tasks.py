@@ -69,7 +69,7 @@ class TaskView(ApiView):
         operation_id="tasks_replace", parameters=[IF_MATCH], request=TaskBody, responses={200: TaskSerializer, **STALE}
     )
     def put(self, request: Request, task_id: int) -> Response:
-        """Replace all fields; those left out take their defaults."""
+        """Replace all fields; those left out take their defaults. The project changes only when it is named."""
         return self._update(request, task_id, _defaults())
 
     @extend_schema(operation_id="tasks_delete", parameters=[IF_MATCH], responses={204: None, **STALE})
@@ -101,7 +101,6 @@ def _defaults() -> dict[str, Any]:
     version = TaskVersion()
     values = {name: getattr(version, name) for name in tasks.VERSION_FIELDS if name not in ("executor", "command")}
     return values | {
-        "project": DEFAULT_NAME,
         "pool": DEFAULT_NAME,
         "description": "",
         "task_type": "",

@@ -14,6 +14,7 @@ from access_app.roles import Verb, require
 from tasks_app.dependencies import cycle_path
 from tasks_app.errors import DependencyCycle, InvalidInput
 from tasks_app.models import Project, Task, TaskDependency
+from tasks_app.queries import tasks_visible_to
 
 
 def create(actor: Actor, upstream: Task, downstream: Task, *, now: datetime) -> TaskDependency:
@@ -28,8 +29,8 @@ def create(actor: Actor, upstream: Task, downstream: Task, *, now: datetime) -> 
         edges = [*TaskDependency.objects.values_list("upstream_id", "downstream_id"), (upstream.pk, downstream.pk)]
         path = cycle_path(edges)
         if path is not None:
-            names: dict[int, str] = dict(Task.objects.filter(pk__in=path).values_list("pk", "name"))
-            raise DependencyCycle(path=[names[pk] for pk in path])
+            names: dict[int, str] = dict(tasks_visible_to(actor).filter(pk__in=path).values_list("pk", "name"))
+            raise DependencyCycle(path=[names.get(pk, "…") for pk in path])
         edge = TaskDependency.objects.create(upstream=upstream, downstream=downstream)
         audit.append(actor, "create", edge, now=now, after=_describe(edge))
     return edge

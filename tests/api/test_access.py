@@ -1,0 +1,207 @@
+"""A walk over every address of the API, taken from the URL map itself: who gets what, for each method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from access_app.actors import system_actor
+from access_app.models import AuditEntry
+from access_app.roles import ROLE_ORDER, grant
+from tasks_app.models import Run, Schedule, Task
+from tasks_app.services import dependencies, runs, schedules
+from tests.api.client import NOOP, is_problem
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+OPEN = {"health", "health/live"}
+# What a signed-in person without any role may do all the same: it concerns nobody else, or says nothing.
+HARMLESS = {
+    ("GET", "api/auth/keys"),
+    ("POST", "api/auth/keys"),
+    ("POST", "api/schedules/preview"),
+    ("GET", "api/system/info"),
+    ("GET", "api/system/stats"),
+    ("GET", "api/schema"),
+    ("GET", "api/docs"),
+    ("GET", "health/ready"),
+}
+TASK = {"name": "new", "project": "analytics", "executor": "callable", "command": NOOP}
+BODIES: dict[tuple[str, str], Any] = {
+    ("POST", "api/tasks"): TASK,
+    ("PUT", "api/tasks/<int:task_id>"): TASK,
+    ("PATCH", "api/tasks/<int:task_id>"): {"description": "changed"},
+    ("POST", "api/tasks/<int:task_id>/trigger-batch"): {"items": [{}]},
+    ("POST", "api/tasks/<int:task_id>/schedules"): {"expression": "* * * * *"},
+    ("PATCH", "api/schedules/<int:schedule_id>"): {"note": "changed"},
+    ("POST", "api/schedules/preview"): {"expression": "* * * * *"},
+    ("POST", "api/auth/keys"): {"name": "k"},
+    ("POST", "api/projects"): {"name": "new"},
+    ("POST", "api/pools"): {"name": "new"},
+    ("PATCH", "api/pools/<int:pool_id>"): {"description": "changed"},
+}
+# The least role of each write; what is not named here needs an administrator of the installation.
+LEAST_ROLE = {
+    ("POST", "api/tasks"): "editor",
+    ("PUT", "api/tasks/<int:task_id>"): "editor",
+    ("PATCH", "api/tasks/<int:task_id>"): "editor",
+    ("DELETE", "api/tasks/<int:task_id>"): "editor",
+    ("POST", "api/tasks/<int:task_id>/trigger"): "operator",
+    ("POST", "api/tasks/<int:task_id>/trigger-batch"): "operator",
+    ("POST", "api/tasks/<int:task_id>/pause"): "operator",
+    ("POST", "api/tasks/<int:task_id>/resume"): "operator",
+    ("POST", "api/tasks/<int:task_id>/schedules"): "editor",
+    ("PATCH", "api/schedules/<int:schedule_id>"): "editor",
+    ("DELETE", "api/schedules/<int:schedule_id>"): "editor",
+    ("POST", "api/dependencies"): "editor",
+    ("DELETE", "api/dependencies/<int:dependency_id>"): "editor",
+    ("POST", "api/runs/<int:run_id>/cancel"): "operator",
+    ("POST", "api/runs/<int:run_id>/rerun"): "operator",
+    ("POST", "api/runs/<int:run_id>/hold"): "operator",
+    ("POST", "api/runs/<int:run_id>/unhold"): "operator",
+}
+ADMINISTRATORS_READ = {("GET", "api/audit")}
+
+
+def walk() -> Iterator[tuple[str, str]]:
+    """(method, route) of every address below /api/, /health and /metrics, without the spellings with a slash."""
+    for route, pattern in _patterns(get_resolver().url_patterns):
+        if not route.startswith(("api/", "health", "metrics")) or route.endswith("/"):
+            continue
+        view = getattr(pattern.callback, "cls", None)
+        methods = [m for m in METHODS if hasattr(view, m.lower())] if view else ["GET"]
+        yield from ((method, route) for method in methods)
+
+
+def _patterns(patterns: Any, prefix: str = "") -> Iterator[tuple[str, URLPattern]]:
+    for pattern in patterns:
+        route = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from _patterns(pattern.url_patterns, route)
+        else:
+            yield route, pattern
+
+
+ADDRESSES = sorted(walk())
+WRITES = [address for address in ADDRESSES if address[0] != "GET" and address not in HARMLESS]
+READS = [address for address in ADDRESSES if address[0] == "GET" and address[1] not in OPEN]
+
+
+@pytest.fixture
+def objects(make_task, alice):
+    """One object of each kind in alice's project, by the name that it has in the routes."""
+    from access_app import services
+    from workers_app.models import Worker
+
+    now, system = datetime.now(UTC), system_actor()
+    task, other, third = make_task("one"), make_task("two"), make_task("three")
+    run, _new = runs.trigger(system, task, runs.Request(), now=now)
+    schedule = schedules.create(system, task, {"expression": "0 2 * * *"}, now=now)
+    edge = dependencies.create(system, other, third, now=now)
+    key, _token = services.create_key(system, alice, name="k", role="viewer", expiry=None, now=now)
+    worker = Worker.objects.create(
+        id=uuid4(), name="w", host="h", pid=1, pool=task.pool, slots=1, started_at=now, beat_at=now, lease_until=now
+    )
+    BODIES["POST", "api/dependencies"] = {"upstream": task.pk, "downstream": other.pk}
+    return {
+        "task_id": task.pk,
+        "run_id": run.pk,
+        "schedule_id": schedule.pk,
+        "dependency_id": edge.pk,
+        "project_id": task.project_id,
+        "pool_id": task.pool_id,
+        "key_id": key.pk,
+        "worker_id": worker.pk,
+    }
+
+
+def filled(route: str, objects: dict[str, Any]) -> str:
+    for name, value in objects.items():
+        for kind in ("int", "uuid"):
+            route = route.replace(f"<{kind}:{name}>", str(value))
+    assert "<" not in route, route
+    return f"/{route}"
+
+
+def ask(client: Any, method: str, route: str, objects: dict[str, Any]) -> Any:
+    body = None if method in ("GET", "DELETE") else BODIES.get((method, route), {})
+    return client.send(method, filled(route, objects), body)
+
+
+def everything() -> list[Any]:
+    return [list(model.objects.order_by("pk").values()) for model in (Task, Schedule, Run, AuditEntry)]
+
+
+def test_the_walk_goes_everywhere():
+    assert len(ADDRESSES) > 45
+    assert {("POST", "api/tasks/<int:task_id>/trigger"), ("GET", "metrics"), ("GET", "health/live")} <= set(ADDRESSES)
+
+
+@pytest.mark.parametrize(("method", "route"), ADDRESSES)
+def test_without_login_there_is_401_everywhere_but_at_the_liveness_probe(api, objects, method, route):
+    response = ask(api(None), method, route, objects)
+    if route in OPEN:
+        assert response.status_code == 200 and response.json() == {"status": "ok"}
+    else:
+        is_problem(response, 401)
+        is_problem(Client(headers={"X-API-Key": "dts_" + "0" * 64}).generic(method, filled(route, objects)), 401)
+
+
+@pytest.mark.parametrize(("method", "route"), [a for a in ADDRESSES if a not in HARMLESS and a[1] not in OPEN])
+def test_a_stranger_is_refused_or_sees_nothing(api, charlie, objects, method, route):
+    client = api(charlie)
+    before = everything()
+    response = ask(client, method, route, objects)
+    if response.status_code == 200:
+        assert method == "GET" and response.json()["results"] == []
+    else:
+        is_problem(response, response.status_code)
+        assert response.status_code in (403, 404)
+    assert everything() == before
+
+
+def test_a_stranger_counts_nothing(api, charlie, objects):
+    stats = api(charlie).get("/api/system/stats").json()
+    assert sum(stats["runs"].values()) == 0 and stats["pools"] == {} and stats["workers"]["lost"] == 0
+
+
+@pytest.mark.parametrize(("method", "route"), WRITES)
+def test_each_write_needs_its_role_and_no_less(api, project, charlie, objects, method, route):
+    least = LEAST_ROLE.get((method, route))
+    for role in ROLE_ORDER:
+        if role == least:
+            break
+        grant(charlie, role, project)
+        before = everything()[:3]
+        response = ask(api(charlie), method, route, objects)
+        assert response.status_code == (404 if "key_id" in route else 403), (role, response.content)
+        assert everything()[:3] == before
+    if least is not None:
+        grant(charlie, least, project)
+        answer = ask(api(charlie), method, route, objects)
+        # A waiting run cannot be run again: past the check of the role.
+        assert answer.status_code in ((409,) if route.endswith("rerun") else (200, 201, 202, 204)), answer.content
+
+
+@pytest.mark.parametrize(("method", "route"), [a for a in WRITES if a in LEAST_ROLE])
+def test_a_viewers_key_writes_nothing_whatever_its_owner_may_do(api, alice, root_user, objects, method, route):
+    for owner in (alice, root_user):
+        before = everything()[:3]
+        is_problem(ask(api(owner, "viewer"), method, route, objects), 403)
+        assert everything()[:3] == before
+
+
+@pytest.mark.parametrize(("method", "route"), READS)
+def test_a_viewer_reads_everything_but_the_audit_trail(api, alice, objects, method, route):
+    response = ask(api(alice, "viewer"), method, route, objects)
+    if (method, route) in ADMINISTRATORS_READ:
+        is_problem(response, 403)
+    elif route == "health/ready":
+        assert response.status_code == 503
+    else:
+        assert response.status_code == 200, response.content
