@@ -104,7 +104,7 @@ def visible_project_ids(actor: Actor) -> list[int] | None:
     from guardian.shortcuts import get_objects_for_user
 
     permissions = [f"tasks_app.{role_permission(role)}" for role in ROLE_ORDER]
-    found = get_objects_for_user(actor.user, permissions, any_perm=True, accept_global_perms=False)
+    found: Any = get_objects_for_user(actor.user, permissions, any_perm=True, accept_global_perms=False)
     return list(found.values_list("pk", flat=True))
 
 

@@ -90,8 +90,8 @@ class Dispatcher:
             try:
                 report = self._guarded_tick()
                 if on_ready is not None:
-                    on_ready, call = None, on_ready
-                    call()
+                    on_ready()
+                    on_ready = None
                 failures = 0
                 if not report.full and not report.recovered:
                     self._waiter.wait(self._pause())

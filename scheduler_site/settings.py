@@ -44,7 +44,7 @@ def _secret_key() -> str:
 
 SECRET_KEY = _secret_key()
 ALLOWED_HOSTS = env.list("SCHEDULER_ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"] if not PRODUCTION else [])
-CSRF_TRUSTED_ORIGINS = env.list("SCHEDULER_CSRF_TRUSTED_ORIGINS", [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("SCHEDULER_CSRF_TRUSTED_ORIGINS", [])
 
 # --- Applications ---------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [

@@ -52,7 +52,7 @@ def moment(value: datetime | None, using: str = "default") -> Any:
 
 def database_now(connection: BaseDatabaseWrapper | None = None) -> datetime:
     """The database server's clock, in UTC: leases are judged by it, so that worker clocks need not agree."""
-    connection = connection or cast(BaseDatabaseWrapper, connections["default"])
+    connection = connection or connections["default"]
     if connection.vendor != "postgresql":
         return datetime.now(UTC)
     with connection.cursor() as cursor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tasks_app import cron
-from tasks_app.cron import Cron
+from tasks_app.cron import Cron, Gap, Repeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class Timing:
     kind: str
     cron: Cron | None = None
     time_zone: str = "UTC"
-    gap: cron.Gap = "run_after"
-    repeat: cron.Repeat = "first"
+    gap: Gap = "run_after"
+    repeat: Repeat = "first"
     interval: timedelta | None = None
     anchor: datetime | None = None
     at: datetime | None = None

@@ -12,7 +12,7 @@ from workers_app import lifecycle, messages
 log = structlog.get_logger(__name__)
 
 
-@shared_task(name=messages.TASK_NAME, ignore_result=True)
+@shared_task(name=messages.TASK_NAME, ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
 def execute_runs(envelope: Any) -> None:
     """Execute the runs of an envelope; one that is not ours is dropped and counted."""
     try:

@@ -65,7 +65,7 @@ class Publisher:
                 for _pool, pairs in window:
                     self._unsent.popleft()
                     sent += len(pairs)
-        except (KombuError, OSError, *self._broker_errors()) as error:
+        except self._broker_errors() as error:
             log.warning("broker out of reach", error=str(error) or type(error).__name__, unsent=len(self._unsent))
             self._retry_at = time.monotonic() + RETRY_SECONDS
             self.close()
@@ -76,7 +76,7 @@ class Publisher:
         try:
             producer = self._connect()
             return int(messages.pool_queue(pool)(producer.channel).queue_declare().message_count) == 0
-        except (KombuError, OSError, *self._broker_errors()) as error:
+        except self._broker_errors() as error:
             log.warning("broker out of reach", error=str(error) or type(error).__name__)
             self.close()
             return False
@@ -123,10 +123,10 @@ class Publisher:
             self._producer = Producer(channel)
         return self._producer
 
-    def _broker_errors(self) -> tuple[type[BaseException], ...]:
+    def _broker_errors(self) -> tuple[type[Exception], ...]:
         if self._connection is None:
-            return ()
-        return (*self._connection.connection_errors, *self._connection.channel_errors)
+            return (KombuError, OSError)
+        return (KombuError, OSError, *self._connection.connection_errors, *self._connection.channel_errors)
 
 
 class _Confirms:

@@ -122,7 +122,7 @@ class Host:
         before = sys.stdout, sys.stderr
         for capture in self._captures:
             capture.place = place
-        sys.stdout, sys.stderr = self._captures  # type: ignore[assignment]
+        sys.stdout, sys.stderr = self._captures
         self._busy = True
         try:
             yield

@@ -12,7 +12,7 @@ app = Celery("peer", broker=os.environ["CELERY_BROKER_URL"])
 app.conf.update(task_default_queue=os.environ["SCHEDULER_QUEUE_PREFIX"] + ".peer", task_ignore_result=True)
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]  # Celery has no types
 def run_job(pk: int) -> None:
     """A no-op with the usual durable trace: one row, saved at start and end."""
     from benchmarks.peer.models import JobRow

@@ -9,6 +9,8 @@ class JobRow(models.Model):
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
+    objects: models.Manager["JobRow"] = models.Manager()
+
     class Meta:
         app_label = "peer"
 

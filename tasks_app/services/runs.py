@@ -88,6 +88,7 @@ def rerun(actor: Actor, run: Run, *, now: datetime) -> Run:
     firing = Firing(run.task, RunType.RERUN, now, nominal_at=run.nominal_at, params=run.params, rerun_of_id=run.pk)
     with transaction.atomic():
         (id,) = plan_runs([firing], now=now, actor=actor.name).run_ids
+        assert id is not None
         audit.append(actor, "rerun", run, now=now, after={"run": id})
         nudge()
     return Run.objects.select_related("task", "version").get(pk=id)

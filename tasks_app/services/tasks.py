@@ -84,7 +84,7 @@ def update(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime, e
                 setattr(task, name, fields[name])
         version = _next_version(actor, task, fields)
         _validate(task, version)
-        if version.pk is None:
+        if version._state.adding:
             version.save()
             task.version = version
         _save_unique(task, [*TASK_FIELDS, "version", "updated_at"])
