@@ -31,7 +31,7 @@ ALWAYS_SHOWN = (
 @page
 @live(pulse.of_lists)
 def run_list(request: HttpRequest, actor: Actor) -> HttpResponseBase:
-    query = request.GET
+    query = without_blanks(request.GET)
     visible = queries.runs_visible_to(actor)
     matching = RunFilter(query, queryset=visible)
     stateless = RunFilter(with_query(query, state=None), queryset=visible)
@@ -84,7 +84,7 @@ def _tabs(stateless: RunFilter, query: QueryDict) -> list[dict[str, Any]]:
 
 
 def _state_query(query: QueryDict, state: str | None) -> str:
-    return with_query(without_blanks(query), state=state, before=None, after=None).urlencode()
+    return with_query(query, state=state, before=None, after=None).urlencode()
 
 
 def _task(actor: Actor, query: QueryDict) -> Task | None:

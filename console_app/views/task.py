@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -101,10 +102,10 @@ def _in_words(schedule: Schedule) -> str:
 
 def _next_fires(rows: list[Schedule], now: datetime) -> list[dict[str, Any]]:
     """The next fires of all enabled schedules together, soonest first; a broken schedule has none."""
-    fires = []
+    fires: list[dict[str, Any]] = []
     for schedule in rows:
         if schedule.enabled and not schedule.error:
             fields = {name: getattr(schedule, name) for name in schedules.FIELDS}
-            found = schedules.preview(fields, after=now, count=FIRES, hash_key=schedule.task.name)
-            fires += [{**fire, "schedule": schedule, "zone": schedule.time_zone} for fire in found["fires"]]
+            with suppress(InvalidInput):
+                fires += schedules.preview(fields, after=now, count=FIRES, hash_key=schedule.task.name)["fires"]
     return sorted(fires, key=lambda fire: fire["at"])[:FIRES]

@@ -24,7 +24,7 @@ OUTCOMES = 20
 @page
 @live(pulse.of_lists)
 def task_list(request: HttpRequest, actor: Actor) -> HttpResponseBase:
-    query = request.GET
+    query = without_blanks(request.GET)
     visible = queries.tasks_visible_to(actor)
     matching = TaskFilter(query, queryset=visible)
     found = matching.qs if matching.is_valid() else visible.none()
@@ -58,7 +58,7 @@ def _tabs(unpaused: TaskFilter, query: QueryDict) -> list[dict[str, Any]]:
             "label": label,
             "count": count,
             "current": chosen == value,
-            "query": with_query(without_blanks(query), paused=value, page=None).urlencode(),
+            "query": with_query(query, paused=value, page=None).urlencode(),
         }
         for label, value, count in rows
     ]
