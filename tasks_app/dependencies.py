@@ -49,7 +49,8 @@ def decide(rule: TriggerRule, upstream: Collection[RunState]) -> Verdict:
     settled = pending == 0
     match rule:
         case TriggerRule.ALL_SUCCESS:
-            return _unless(failed, skipped, settled)
+            # A skipped upstream run alone settles nothing: one that fails later would weigh more.
+            return _unless(failed, int(settled and skipped > 0), settled)
         case TriggerRule.ALL_FAILED:
             return _refuted(succeeded + skipped > 0, settled)
         case TriggerRule.ALL_DONE:

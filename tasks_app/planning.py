@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 
-from tasks_app import transitions
+from tasks_app import rowset, transitions
 from tasks_app.dependencies import TriggerRule, closure
-from tasks_app.models import RunDependency, Task, TaskDependency
+from tasks_app.models import Task, TaskDependency
 from tasks_app.models.run import RunType
 
 
@@ -84,8 +84,9 @@ class _Graph:
                     frontier.add(downstream)
             seen |= frontier
         below = {task for tasks in downstream_of.values() for task in tasks}
-        tasks = Task.objects.in_bulk(below) if below else {}
-        return cls(dict(downstream_of), tasks)
+        # A task that is being deleted has lost its version already; its part of the graph is not planned any more.
+        tasks = Task.objects.filter(version__isnull=False).in_bulk(below) if below else {}
+        return cls({task: found & tasks.keys() for task, found in downstream_of.items()}, tasks)
 
 
 def _root_row(firing: Firing, has_downstream: bool) -> dict[str, Any]:
@@ -139,12 +140,18 @@ def _plan_downstream(planned: list[tuple[Firing, int]], graph: _Graph, *, now: d
         assert run.root_id is not None
         run_of[run.root_id, run.task_id] = run.id
     edges = [
-        RunDependency(upstream_id=run_id, downstream_id=run_of[root_id, downstream])
+        {"upstream": run_id, "downstream": run_of[root_id, downstream]}
         for (root_id, task_id), run_id in run_of.items()
         for downstream in sorted(graph.downstream_of.get(task_id, ()))
         if (root_id, downstream) in run_of and downstream != task_id
     ]
-    RunDependency.objects.bulk_create(edges, batch_size=2000)
+    columns = {"upstream": "bigint", "downstream": "bigint"}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""INSERT INTO tasks_app_rundependency (upstream_id, downstream_id)
+            SELECT upstream, downstream FROM {rowset.table("k", columns)}""",
+            [rowset.encode(edges)],
+        )
     return len(rows)
 
 

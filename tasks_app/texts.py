@@ -1,7 +1,8 @@
-"""Making any text or JSON value fit to be stored: PostgreSQL takes neither NUL nor lone surrogates."""
+"""Making any text or JSON value fit to be stored: PostgreSQL takes neither NUL nor lone surrogates nor NaN."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -11,9 +12,11 @@ def storable(text: str) -> str:
 
 
 def storable_json(value: Any) -> Any:
-    """The JSON value with every string in it made storable."""
+    """The JSON value with every string in it made storable, and null for numbers that JSON does not have."""
     if isinstance(value, str):
         return storable(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if isinstance(value, list | tuple):
         return [storable_json(item) for item in value]
     if isinstance(value, dict):

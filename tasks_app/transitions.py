@@ -17,7 +17,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from tasks_app import rowset
-from tasks_app.states import ALLOWED, TERMINAL, Reason, RunState
+from tasks_app.states import ALLOWED, Reason, RunState
 from tasks_app.texts import clipped, storable, storable_json
 
 # The key finds the row, nothing else may. A plain test on state or worker would be applied to the whole table first:
@@ -25,6 +25,18 @@ from tasks_app.texts import clipped, storable, storable_json
 # walk along a partial index. Tests that depend on the key row can only be applied after the join.
 _STATE_IS = "run.state = CASE WHEN k.id IS NOT NULL THEN %s END"
 _WORKER_IS = "run.worker_id = CASE WHEN k.id IS NOT NULL THEN %s END"
+# Cancel wins over another attempt: a run that was asked to end while it failed must not start again.
+_RETRIED = "k.step = 1 AND run.cancel_requested_at IS NULL"
+_CANCELLED = "k.step = 1 AND run.cancel_requested_at IS NOT NULL"
+_OUTCOME = f"""state = CASE WHEN {_CANCELLED} THEN 'cancelled' ELSE k.state END,
+    reason = CASE WHEN {_CANCELLED} THEN 'cancel_requested' ELSE k.reason END, reason_detail = k.detail,
+    finished_at = CASE WHEN {_RETRIED} THEN NULL ELSE k.finished_at END,
+    due_at = CASE WHEN {_RETRIED} THEN coalesce(k.retry_at, run.due_at) ELSE run.due_at END,
+    attempt = CASE WHEN {_RETRIED} THEN run.attempt + 1 ELSE run.attempt END,
+    queued_at = CASE WHEN {_RETRIED} THEN NULL ELSE run.queued_at END,
+    started_at = CASE WHEN {_RETRIED} THEN NULL ELSE run.started_at END,
+    worker_id = CASE WHEN {_RETRIED} THEN NULL ELSE run.worker_id END"""
+
 
 @dataclass(frozen=True, slots=True)
 class Created:
@@ -87,7 +99,7 @@ def create(rows: Sequence[Mapping[str, Any]], *, now: datetime, actor: str) -> l
     else:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(insert, [at, rowset.encode(rows)])
-            found = cursor.fetchall()
+            found = sorted(cursor.fetchall())
             keys = rowset.encode({"id": row[0]} for row in found)
             cursor.execute(log + rowset.table("made", {"id": ""}), [at, actor, keys])
     return [Created(row[0], row[1], row[2], _time(row[3]), row[4], row[5]) for row in found]
@@ -124,7 +136,8 @@ def enqueue(ids: Sequence[int], *, now: datetime, sweep_at: datetime, actor: str
 
 def claim(pairs: Sequence[tuple[int, int]], *, worker_id: UUID, now: datetime, actor: str) -> list[Claimed]:
     """queued -> running, for (run id, attempt) pairs. Returns what moved; a pair left out was a stale message."""
-    sql = f"""UPDATE tasks_app_run AS run SET state = 'running', started_at = %s, worker_id = %s, sweep_at = NULL
+    sql = f"""UPDATE tasks_app_run AS run SET state = 'running', started_at = %s, worker_id = %s, sweep_at = NULL,
+        exit_code = NULL, output = NULL
         FROM {rowset.table("k", {"id": "bigint", "attempt": "int"})}
         WHERE run.id = k.id AND run.attempt = k.attempt AND {_STATE_IS}"""
     keys = rowset.encode({"id": id, "attempt": attempt} for id, attempt in sorted(pairs))
@@ -139,12 +152,7 @@ def finish(outcomes: Sequence[Outcome], *, worker_id: UUID, now: datetime, actor
 
     An id that is missing was lost to another attempt, or cancelled away, or deleted: its caller must touch nothing.
     """
-    sql = f"""UPDATE tasks_app_run AS run SET state = k.state, reason = k.reason, reason_detail = k.detail,
-        exit_code = k.exit_code, output = k.output, finished_at = k.finished_at,
-        due_at = coalesce(k.retry_at, run.due_at), attempt = run.attempt + k.step,
-        queued_at = CASE WHEN k.step = 1 THEN NULL ELSE run.queued_at END,
-        started_at = CASE WHEN k.step = 1 THEN NULL ELSE run.started_at END,
-        worker_id = CASE WHEN k.step = 1 THEN NULL ELSE run.worker_id END
+    sql = f"""UPDATE tasks_app_run AS run SET {_OUTCOME}, exit_code = k.exit_code, output = k.output
         FROM {rowset.table("k", _OUTCOME_COLUMNS)}
         WHERE run.id = k.id AND run.attempt = k.attempt AND {_WORKER_IS} AND {_STATE_IS}"""
     rows = rowset.encode(_outcome_row(o, now) for o in sorted(outcomes, key=lambda o: o.id))
@@ -154,12 +162,7 @@ def finish(outcomes: Sequence[Outcome], *, worker_id: UUID, now: datetime, actor
 
 def recover(outcomes: Sequence[Outcome], *, now: datetime, actor: str) -> set[int]:
     """running -> waiting | lost | quarantined for runs whose worker is gone. Returns the ids that moved."""
-    sql = f"""UPDATE tasks_app_run AS run SET state = k.state, reason = k.reason, reason_detail = k.detail,
-        finished_at = k.finished_at, due_at = coalesce(k.retry_at, run.due_at), attempt = run.attempt + k.step,
-        worker_deaths = run.worker_deaths + k.death,
-        queued_at = CASE WHEN k.step = 1 THEN NULL ELSE run.queued_at END,
-        started_at = CASE WHEN k.step = 1 THEN NULL ELSE run.started_at END,
-        worker_id = CASE WHEN k.step = 1 THEN NULL ELSE run.worker_id END
+    sql = f"""UPDATE tasks_app_run AS run SET {_OUTCOME}, worker_deaths = run.worker_deaths + k.death
         FROM {rowset.table("k", _OUTCOME_COLUMNS)}
         WHERE run.id = k.id AND run.attempt = k.attempt AND {_STATE_IS}"""
     rows = rowset.encode(_outcome_row(o, now) for o in sorted(outcomes, key=lambda o: o.id))
@@ -219,7 +222,7 @@ def _outcome_row(outcome: Outcome, now: datetime) -> dict[str, Any]:
         "detail": clipped(storable(outcome.detail), 1000),
         "exit_code": outcome.exit_code,
         "output": storable_json(outcome.output),
-        "finished_at": now if outcome.state in TERMINAL else None,
+        "finished_at": now,
         "retry_at": outcome.retry_at,
         "step": int(outcome.state is RunState.WAITING),
         "death": int(outcome.worker_died),
@@ -254,10 +257,11 @@ def _move(
             SELECT * FROM moved"""
         with connection.cursor() as cursor:
             cursor.execute(sql, [*params, at, from_state, actor])
-            return cursor.fetchall()
+            found: list[tuple[Any, ...]] = cursor.fetchall()
+            return found
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"{update} RETURNING {returning.replace('run.', '')}", params)
-        moved = cursor.fetchall()
+        moved: list[tuple[Any, ...]] = cursor.fetchall()
         if moved:
             columns = {"id": "", "state": "", "attempt": "", "reason": "", "reason_detail": ""}
             rows = rowset.encode(dict(zip(columns, row[:5], strict=True)) for row in moved)
