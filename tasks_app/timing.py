@@ -64,26 +64,42 @@ class Timing:
             found = cron.last_fire(self.cron, self.time_zone, until, since=after, gap=self.gap, repeat=self.repeat)
         elif self.kind == "interval":
             assert self.interval is not None and self.anchor is not None
-            found = self.anchor + self.interval * self._steps(until)
+            step = self._steps(until)
+            found = self.anchor + self.interval * step if step >= 0 else None
         else:
             found = self.at
         return found if found is not None and after < found <= until else None
 
     def first_between(self, after: datetime, until: datetime, limit: int) -> list[datetime]:
         """The first `limit` instants in (after, until]."""
-        fires: list[datetime] = []
-        while len(fires) < limit and (found := self.next_after(after)) is not None and found <= until:
-            fires.append(found)
-            after = found
-        return fires
+        after, until = self._clamp(after, until)
+        if until <= after or limit < 1:
+            return []
+        if self.kind == "cron":
+            assert self.cron is not None
+            policy = {"gap": self.gap, "repeat": self.repeat}
+            return cron.fires_between(self.cron, self.time_zone, after, until, limit=limit, **policy)  # type: ignore[arg-type]
+        if self.kind == "interval":
+            first = self._steps(after) + 1
+            return self._instants(first, min(self._steps(until), first + limit - 1))
+        return [self.at] if self.at is not None and after < self.at <= until else []
 
     def last_few_between(self, after: datetime, until: datetime, limit: int) -> list[datetime]:
-        """The last `limit` instants in (after, until], ascending."""
-        fires: list[datetime] = []
-        while len(fires) < limit and (found := self.last_between(after, until)) is not None:
-            fires.append(found)
-            until = found - timedelta(microseconds=1)
-        return fires[::-1]
+        """The last `limit` instants in (after, until], ascending. The work does not grow with the stretch."""
+        after, until = self._clamp(after, until)
+        if until <= after or limit < 1:
+            return []
+        if self.kind == "interval":
+            last = self._steps(until)
+            return self._instants(max(self._steps(after) + 1, last - limit + 1), last)
+        window = timedelta(hours=1)
+        while (start := until - min(window, until - after)) > after and self.count_between(start, until) < limit:
+            window *= 4
+        return self.first_between(start, until, self.count_between(start, until))[-limit:]
+
+    def _instants(self, first: int, last: int) -> list[datetime]:
+        assert self.interval is not None and self.anchor is not None
+        return [self.anchor + self.interval * step for step in range(first, last + 1)]
 
     def _next(self, after: datetime) -> datetime | None:
         if self.kind == "cron":

@@ -38,7 +38,8 @@ class Request:
 
 def trigger(actor: Actor, task: Task, request: Request, *, now: datetime) -> tuple[Run, bool]:
     """Plan a run of the task now. Returns the run and whether it is new: the same key gives the same run."""
-    ids, created = trigger_batch(actor, task, [request], now=now)
+    require(actor, Verb.RUN, task.project_id)
+    ids, created = _plan(actor, task, [_firing(task, request, now)], now)
     return Run.objects.select_related("task", "version").get(pk=ids[0]), created == 1
 
 
@@ -52,15 +53,7 @@ def trigger_batch(actor: Actor, task: Task, requests: Sequence[Request], *, now:
         raise BatchTooLarge(_("A batch holds at most %(n)d items; send it in several parts.") % {"n": MAX_BATCH})
     if not requests:
         raise InvalidInput(items=_("Give at least one item."))
-    firings = [_firing(task, request, place, now) for place, request in enumerate(requests)]
-    unique, places = _fold_keys(firings)
-    with transaction.atomic():
-        planned = plan_runs(unique, now=now, actor=actor.name).run_ids
-        ids = _with_existing(task, unique, planned)
-        created = sum(id is not None for id in planned)
-        audit.append(actor, "trigger", task, now=now, after={"runs": ids[:100], "created": created})
-        nudge()
-    return [ids[place] for place in places], created
+    return _plan(actor, task, [_item(task, request, place, now) for place, request in enumerate(requests)], now)
 
 
 def cancel(actor: Actor, run: Run, *, now: datetime) -> Run:
@@ -68,12 +61,12 @@ def cancel(actor: Actor, run: Run, *, now: datetime) -> Run:
     worker. Raises WrongState when it is over already."""
     require(actor, Verb.CANCEL, run.task.project_id)
     with transaction.atomic():
+        # Held still meanwhile: a run that went back to waiting between the two looks would escape both.
+        state = Run.objects.select_for_update(no_key=True).values_list("state", flat=True).get(pk=run.pk)
+        if state in TERMINAL:
+            raise WrongState(_("The run is %(state)s already.") % {"state": state}, state=state)
         if not transitions.cancel_unstarted([run.pk], now=now, actor=actor.name):
-            asked = Run.objects.filter(pk=run.pk, state=RunState.RUNNING)
-            if asked.filter(cancel_requested_at__isnull=True).update(cancel_requested_at=now) == 0:
-                run.refresh_from_db()
-                if run.state in TERMINAL:
-                    raise WrongState(_("The run is %(state)s already.") % {"state": run.state}, state=run.state)
+            Run.objects.filter(pk=run.pk, cancel_requested_at__isnull=True).update(cancel_requested_at=now)
         audit.append(actor, "cancel", run, now=now)
         nudge()
     run.refresh_from_db()
@@ -116,16 +109,32 @@ def _set_held(actor: Actor, run: Run, held: bool, now: datetime) -> Run:
     return run
 
 
-def _firing(task: Task, request: Request, place: int, now: datetime) -> Firing:
+def _plan(actor: Actor, task: Task, firings: list[Firing], now: datetime) -> tuple[list[int], int]:
+    unique, places = _fold_keys(firings)
+    with transaction.atomic():
+        planned = plan_runs(unique, now=now, actor=actor.name).run_ids
+        ids = _with_existing(task, unique, planned)
+        created = sum(id is not None for id in planned)
+        audit.append(actor, "trigger", task, now=now, after={"runs": ids[:100], "created": created})
+        nudge()
+    return [ids[place] for place in places], created
+
+
+def _item(task: Task, request: Request, place: int, now: datetime) -> Firing:
+    try:
+        return _firing(task, request, now)
+    except InvalidInput as error:
+        raise InvalidInput(**{f"items[{place}].{name}": texts for name, texts in error.errors.items()}) from error
+
+
+def _firing(task: Task, request: Request, now: datetime) -> Firing:
     version = task.version
     assert isinstance(version, TaskVersion)
-    try:
-        executors.check_params(version.executor, {**version.params, **_object(request.params)})
-    except InvalidInput as error:
-        raise InvalidInput(**{f"items[{place}].{n}" if place else n: t for n, t in error.errors.items()}) from error
+    executors.check_params(version.executor, {**version.params, **_object(request.params)})
     if request.priority is not None and not 0 <= request.priority <= 100:
         raise InvalidInput(priority=_("Priority is a number from 0 to 100, or one of: low, normal, high, critical."))
-    if request.idempotency_key is not None and not 0 < len(request.idempotency_key) <= 200:
+    key = request.idempotency_key
+    if key is not None and (not 0 < len(key) <= 200 or "\x00" in key):
         raise InvalidInput(idempotency_key=_("An idempotency key has 1 to 200 characters."))
     if request.not_before is not None and request.not_before > now + FARTHEST_NOT_BEFORE:
         raise InvalidInput(not_before=_("This lies more than ten years ahead."))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.translation import gettext as _
 
@@ -34,6 +35,9 @@ FIELDS = (
     "enabled",
     "note",
 )
+RULE_FIELDS = (*FIELDS[:9], "enabled")
+LONGEST_SECONDS = 10 * 366 * 24 * 3600
+MOST_TO_CATCH_UP = 10_000
 
 
 def create(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime) -> Schedule:
@@ -50,14 +54,18 @@ def create(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime) -
 
 
 def update(actor: Actor, schedule: Schedule, fields: dict[str, Any], *, now: datetime) -> Schedule:
-    """Change some fields. Instants that were due before the change are answered by the old rule first."""
+    """Change some fields. Where the rule changes, instants that were due before are answered by the old one first."""
     require(actor, Verb.EDIT, schedule.task.project_id)
     with transaction.atomic():
         schedule = Schedule.objects.select_for_update(of=("self",)).select_related("task").get(pk=schedule.pk)
         before = describe_fields(schedule)
-        _close_old_rule(schedule, now)
-        _assign(schedule, fields)
-        _arm(schedule, now)
+        # Another note or catch-up policy leaves what is due to the dispatcher: it must not cost an instant its run.
+        if schedule.error or any(fields[name] != getattr(schedule, name) for name in RULE_FIELDS if name in fields):
+            _close_old_rule(schedule, now)
+            _assign(schedule, fields)
+            _arm(schedule, now)
+        else:
+            _assign(schedule, fields)
         schedule.save(update_fields=[*FIELDS, "fired_until", "next_fire_at", "error", "updated_at"])
         old, new = audit.changes(before, describe_fields(schedule))
         audit.append(actor, "update", schedule, now=now, before=old, after=new)
@@ -65,10 +73,25 @@ def update(actor: Actor, schedule: Schedule, fields: dict[str, Any], *, now: dat
     return schedule
 
 
+def follow_new_name(task: Task, *, now: datetime) -> None:
+    """Before a task with a new name is saved: arm its schedules anew where `H`, which hangs on the name, moves."""
+    for schedule in Schedule.objects.filter(task=task, error="").select_related("task"):
+        old_timing = timing_of(schedule)
+        schedule.task, old_task = task, schedule.task
+        fresh = timing_of(schedule)
+        if fresh != old_timing:
+            schedule.task = old_task
+            _close_old_rule(schedule, now)
+            schedule.fired_until, schedule.next_fire_at = now, fresh.next_after(now)
+            schedule.save(update_fields=["fired_until", "next_fire_at", "updated_at"])
+
+
 def delete(actor: Actor, schedule: Schedule, *, now: datetime) -> None:
     """Remove the schedule with its ledger; its runs stay."""
     require(actor, Verb.EDIT, schedule.task.project_id)
     with transaction.atomic():
+        # A dispatcher that fires it just now comes first; its runs would else point to a schedule that is gone.
+        Schedule.objects.select_for_update(of=("self",)).get(pk=schedule.pk)
         audit.append(actor, "delete", schedule, now=now, before=describe_fields(schedule))
         schedule.delete()
 
@@ -130,6 +153,7 @@ def _assign(schedule: Schedule, fields: dict[str, Any]) -> None:
             setattr(schedule, name, fields[name])
     kind = schedule.kind
     schedule.expression = " ".join(schedule.expression.split(" ")).strip() if kind == "cron" else ""
+    _check_fields(schedule)
     if kind == "cron" and not schedule.expression:
         raise InvalidInput(expression=_("Give a cron expression, such as 0 2 * * *."))
     if kind == ScheduleKind.INTERVAL and not schedule.interval_seconds:
@@ -149,6 +173,25 @@ def _assign(schedule: Schedule, fields: dict[str, Any]) -> None:
             raise InvalidInput(expression=error.message) from error
 
 
+def _check_fields(schedule: Schedule) -> None:
+    # Expression and zone have sentences of their own, which say more than the column's.
+    try:
+        schedule.clean_fields(exclude=["task", "expression", "time_zone"])
+    except ValidationError as error:
+        raise InvalidInput(**{name: list(texts) for name, texts in error.message_dict.items()}) from error
+    for name in ("interval_seconds", "catch_up_window_seconds"):
+        if (getattr(schedule, name) or 0) > LONGEST_SECONDS:
+            raise InvalidInput(**{name: _("This may be at most ten years.")})
+    if schedule.max_catch_up > MOST_TO_CATCH_UP:
+        raise InvalidInput(max_catch_up=_("This may be at most %(n)d.") % {"n": MOST_TO_CATCH_UP})
+    for name in ("at", "start_at", "end_at"):
+        moment = getattr(schedule, name)
+        if moment is not None and not 1970 <= moment.year <= 9000:
+            raise InvalidInput(**{name: _("The year must lie between 1970 and 9000.")})
+    if "\x00" in schedule.note:
+        raise InvalidInput(note=_("This must not contain a NUL character."))
+
+
 def _arm(schedule: Schedule, now: datetime) -> None:
     schedule.fired_until = now
     schedule.error = ""
@@ -161,7 +204,10 @@ def _arm(schedule: Schedule, now: datetime) -> None:
 def _close_old_rule(schedule: Schedule, now: datetime) -> None:
     if not schedule.enabled or schedule.next_fire_at is None or schedule.next_fire_at > now:
         return
-    timing = timing_of(schedule)
+    try:
+        timing = timing_of(schedule)
+    except cron.CronError:
+        return  # a rule that cannot be read has no instants to answer
     skipped = catch_up.skip_all(timing, after=schedule.fired_until, now=now, answer="skipped", reason="edited")
     ledger.record([(schedule.pk, stretch) for stretch in skipped.stretches])
 

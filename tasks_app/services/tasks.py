@@ -12,11 +12,12 @@ from django.utils.translation import gettext as _
 from access_app import audit
 from access_app.actors import Actor
 from access_app.roles import Verb, require
-from tasks_app import executors
+from tasks_app import executors, transitions
 from tasks_app.errors import InvalidInput, StaleEdit
-from tasks_app.models import Schedule, Task, TaskVersion
+from tasks_app.models import Run, RunDependency, Schedule, Task, TaskVersion
 from tasks_app.models.schedule import ScheduleKind
 from tasks_app.services import schedules
+from tasks_app.states import Reason, RunState
 from tasks_app.wakeup import nudge
 
 TASK_FIELDS = (
@@ -41,6 +42,7 @@ VERSION_FIELDS = (
 )
 LONGEST_TIMEOUT = 30 * 24 * 3600
 MOST_RETRIES = 1000
+DELETE_BATCH = 2000
 
 
 def create(actor: Actor, fields: dict[str, Any], *, now: datetime, paused: bool = False) -> Task:
@@ -75,7 +77,9 @@ def update(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime, e
     if "project" in fields:
         require(actor, Verb.EDIT, fields["project"].pk)
     with transaction.atomic():
-        task = Task.objects.select_for_update(of=("self",)).select_related("version", "project", "pool").get(pk=task.pk)
+        if fields.keys() & {"name", "schedule"}:
+            _lock_schedules(task)
+        task = _locked(task)
         if expected is not None and expected != etag(task):
             raise StaleEdit
         before = describe(task)
@@ -97,13 +101,20 @@ def update(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime, e
 
 
 def delete(actor: Actor, task: Task, *, now: datetime) -> None:
-    """Delete the task with its schedules and history. Workers end what is still running of it at their next beat."""
+    """Delete the task with its schedules and history. Workers end what is still running of it at their next beat.
+
+    Runs of other tasks that wait for a run of this one end as upstream_failed: nobody could judge them any more.
+    """
     require(actor, Verb.EDIT, task.project_id)
     with transaction.atomic():
+        _lock_schedules(task)
+        Task.objects.select_for_update(of=("self",)).get(pk=task.pk)
         audit.append(actor, "delete", task, now=now, before=describe(task))
+        _give_up_downstream(actor, task, now)
         # The current version is protected by the task that points to it, and versions by the runs made of them.
         Task.objects.filter(pk=task.pk).update(version=None)
-        task.runs.all().delete()
+        while ids := list(task.runs.order_by("pk").values_list("pk", flat=True)[:DELETE_BATCH]):
+            Run.objects.filter(pk__in=ids).delete()
         task.delete()
         nudge()
 
@@ -138,6 +149,32 @@ def short_schedule(task: Task) -> str | None:
     """The cron expression of a task with exactly one schedule, a cron one; else None."""
     rows = list(task.schedules.all())
     return rows[0].expression if len(rows) == 1 and rows[0].kind == ScheduleKind.CRON else None
+
+
+def _lock_schedules(task: Task) -> None:
+    """Before the task itself, in the order in which a dispatcher that fires them comes to both."""
+    list(Schedule.objects.filter(task=task).order_by("pk").select_for_update(of=("self",)).values_list("pk"))
+
+
+def _locked(task: Task) -> Task:
+    # Not for the key: runs of the task can be planned meanwhile.
+    rows = Task.objects.select_for_update(of=("self",), no_key=True).select_related("version", "project", "pool")
+    return rows.get(pk=task.pk)
+
+
+def _give_up_downstream(actor: Actor, task: Task, now: datetime) -> None:
+    """Settle what waits for a run of this task of which the dispatchers have not told yet."""
+    below = RunDependency.objects.filter(
+        upstream__task=task,
+        upstream__tell_downstream=True,
+        downstream__state=RunState.WAITING,
+        downstream__upstream_ready=False,
+    ).exclude(downstream__task=task)
+    detail = f"The task {task.name} was deleted before its run was over."
+    ids = below.values_list("downstream_id", flat=True).distinct()
+    verdicts = {id: (RunState.UPSTREAM_FAILED, str(Reason.UPSTREAM), detail) for id in ids}
+    if verdicts:
+        transitions.settle(verdicts, now=now, actor=actor.name)
 
 
 def _next_version(actor: Actor, task: Task, fields: dict[str, Any]) -> TaskVersion:
@@ -193,7 +230,7 @@ def _set_short_schedule(actor: Actor, task: Task, expression: str | None, now: d
 def _set_paused(actor: Actor, task: Task, paused: bool, reason: str, now: datetime) -> Task:
     require(actor, Verb.PAUSE, task.project_id)
     with transaction.atomic():
-        task = Task.objects.select_for_update(of=("self",)).select_related("version", "project", "pool").get(pk=task.pk)
+        task = _locked(task)
         task.paused, task.paused_reason = paused, reason[:500]
         task.save(update_fields=["paused", "paused_reason", "updated_at"])
         audit.append(actor, "pause" if paused else "resume", task, now=now, after={"reason": task.paused_reason})
