@@ -8,6 +8,7 @@ CORE_TESTS := tests/tasks_app tests/dispatcher_app tests/workers_app
 COMPILE := $(BIN)/pip-compile --quiet --no-emit-index-url --no-emit-find-links --strip-extras
 # System checks and the migration check must neither need nor touch a database that somebody uses.
 CHECKING := DATABASE_URL=sqlite:///:memory: CELERY_BROKER_URL= SCHEDULER_SECRET_KEY=check-only-$(shell printf '%050d' 0)
+PRODUCTION := SCHEDULER_ENV=production SCHEDULER_ALLOWED_HOSTS=scheduler.example CELERY_BROKER_URL=amqp://broker.example//
 export PYTHON
 
 .PHONY: help
@@ -42,7 +43,7 @@ check: dev ## Check format, lint, types, imports, migrations, settings, front-en
 	$(BIN)/lint-imports
 	$(CHECKING) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(CHECKING) $(BIN)/python manage.py check --fail-level WARNING
-	$(CHECKING) SCHEDULER_ENV=production SCHEDULER_ALLOWED_HOSTS=scheduler.example $(BIN)/python manage.py check --deploy
+	$(CHECKING) $(PRODUCTION) $(BIN)/python manage.py check --deploy
 	$(BIN)/python scripts/vendor.py --check
 	$(BIN)/python -m scripts.catalogues --check
 

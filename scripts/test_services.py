@@ -34,7 +34,8 @@ PACKAGES = {
 def main(command: list[str]) -> int:
     """Run the command with the servers' URLs in its environment and give back its exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
-    forced = os.environ.get("TEST_PRIVATE_SERVERS") == "1"
+    # Taken out, so that the command does not start yet others beside the ones that it is given.
+    forced = os.environ.pop("TEST_PRIVATE_SERVERS", "") == "1"
     missing = [server for server in SERVERS if forced or not server.answers(server.url())]
     install([name for name in PACKAGES if not is_installed(name) and _is_wanted(name, missing)])
     # Debian's packages start their servers where an init system lets them.
