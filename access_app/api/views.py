@@ -12,7 +12,8 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
-from rest_framework.exceptions import NotFound
+from django.utils.translation import gettext_lazy
+from rest_framework.exceptions import APIException, NotFound
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -49,6 +50,7 @@ class ApiView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         self.now: datetime = timezone.now()
+        _refuse_unmeasured(request)
         _refuse_large(request)
         super().initial(request, *args, **kwargs)
         self._refuse_unknown_parameters(request)
@@ -129,6 +131,18 @@ class UnknownPath(ApiView):
 
     def _refuse_unknown_parameters(self, request: Request) -> None:  # noqa: ARG002  (after authentication, as all else)
         raise NotFound
+
+
+class LengthRequired(APIException):
+    status_code = 411
+    default_code = "length_required"
+    default_detail = gettext_lazy("Send the body with a Content-Length, not in chunks.")
+
+
+def _refuse_unmeasured(request: Request) -> None:
+    """A body in chunks does not reach us through WSGI; it must not be taken for an empty one."""
+    if request.META.get("HTTP_TRANSFER_ENCODING") and not request.META.get("CONTENT_LENGTH"):
+        raise LengthRequired
 
 
 def _refuse_large(request: Request) -> None:

@@ -162,6 +162,13 @@ def test_another_media_type_is_not_supported(editor, kind):
     assert nothing_is_stored()
 
 
+def test_a_body_in_chunks_is_refused_and_not_taken_for_an_empty_one(editor, make_task):
+    path = f"/api/tasks/{make_task().pk}/trigger"
+    response = editor.client.generic("POST", path, HTTP_TRANSFER_ENCODING="chunked", CONTENT_LENGTH="")
+    assert is_problem(response, 411)["code"] == "length_required"
+    assert not Run.objects.exists()
+
+
 def test_json_with_a_charset_is_supported(editor):
     kind = "application/json; charset=utf-8"
     assert editor.send("POST", "/api/tasks", GOOD, content_type=kind).status_code == 201

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 from django.utils import timezone
 
 from access_app import services
@@ -26,6 +27,15 @@ class Command(BaseCommand):
         parser.add_argument("--days", type=int, help="days until it expires; without it, it does not")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self.stdout.write(self._create(options))
+        except DatabaseError as error:
+            text = str(error).strip().partition("\n")[0]
+            raise CommandError(f"The database refused this; is it migrated? {text}", returncode=1) from error
+        except SchedulerError as error:
+            raise CommandError(str(error), returncode=2) from error
+
+    def _create(self, options: dict[str, Any]) -> str:
         users = get_user_model().objects
         user = users.filter(**{users.model.USERNAME_FIELD: options["user"], "is_active": True}).first()
         if user is None:
@@ -35,10 +45,6 @@ class Command(BaseCommand):
             raise CommandError("--days must be between 1 and 3650.", returncode=2)
         expiry = now + timedelta(days=days) if days is not None else None
         actor = system_actor("manage.py create_api_key")
-        try:
-            _key, token = services.create_key(
-                actor, user, name=options["name"], role=options["role"], expiry=expiry, now=now
-            )
-        except SchedulerError as error:
-            raise CommandError(str(error), returncode=2) from error
-        self.stdout.write(token)
+        name, role = options["name"], options["role"]
+        _key, token = services.create_key(actor, user, name=name, role=role, expiry=expiry, now=now)
+        return token
