@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from django.conf import settings
 from django.db import Error as DatabaseFault
-from django.db import close_old_connections, connection
+from django.db import InterfaceError, OperationalError, close_old_connections, connection
 
 from dispatcher_app import rescue
 from dispatcher_app.acceptance import accept_ended
@@ -66,22 +66,41 @@ class Dispatcher:
         self._started_at = datetime.now(UTC)
 
     def tick(self, now: datetime, *, rescue_too: bool = True) -> TickReport:
-        """Do the four steps once. Raises what the database raises; whatever committed before stays done."""
+        """Do the four steps once. What one step cannot do does not keep the others from their work; the first error is
+        raised at the end. A database that is away ends the tick at once. Whatever committed before stays done."""
         report, started = TickReport(), time.monotonic()
+        fault: Exception | None = None
+        for step in (self._fire, self._release, self._rescue) if rescue_too else (self._fire, self._release):
+            try:
+                step(now, report)
+            except (OperationalError, InterfaceError):
+                raise
+            except Exception as error:  # noqa: BLE001  (raised below, when the other steps have had their turn)
+                if fault is not None:
+                    log.error("another step failed", step=step.__name__, error=str(error).strip())
+                fault = fault or error
+        if fault is not None:
+            raise fault
+        report.seconds = time.monotonic() - started
+        return report
+
+    def _fire(self, now: datetime, report: TickReport) -> None:
         fired = fire_due(now, actor=self.name)
         report.schedules, report.fired = fired.schedules, fired.runs
+        report.full |= fired.schedules >= BATCH
+
+    def _release(self, now: datetime, report: TickReport) -> None:
         while (told := accept_ended(now, actor=self.name)) > 0:
             report.accepted += told
         released = release_ready(now, actor=self.name)
         report.released = len(released)
         report.published = self.publisher.publish(packed(released))
-        if rescue_too:
-            rescue.expire_leases(rowset.database_now())
-            report.recovered = rescue.recover_orphans(now, actor=self.name)
-            report.republished = self._publish_again(now)
-        report.full = fired.schedules >= BATCH or len(released) >= BATCH
-        report.seconds = time.monotonic() - started
-        return report
+        report.full |= len(released) >= BATCH
+
+    def _rescue(self, now: datetime, report: TickReport) -> None:
+        rescue.expire_leases(rowset.database_now())
+        report.recovered = rescue.recover_orphans(now, actor=self.name)
+        report.republished = self._publish_again(now)
 
     def run(self, on_ready: Callable[[], None] | None = None) -> None:
         """Tick until stopped. An error is logged and the next tick tries again: no loop dies of one bad tick."""

@@ -15,15 +15,19 @@ SPREAD = 16
 
 
 def packed(runs: Sequence[Released]) -> Iterator[Message]:
-    """(pool, pairs) messages. Only callables of one version share a message: they are the short ones, and a worker that
-    finds them long rings for the rest again."""
+    """(pool, pairs) messages, in the order of the runs: best priority first. Only callables of one version share a
+    message: they are the short ones, and a worker that finds them long rings for the rest again."""
+    messages: list[Message] = []
     packs: dict[tuple[str, int], list[Pair]] = {}
     for run in runs:
+        pair, pack = (run.id, run.attempt), (run.pool, run.version_id)
+        if run.executor == "callable" and pack in packs:
+            packs[pack].append(pair)
+            continue
+        messages.append((run.pool, [pair]))
         if run.executor == "callable":
-            packs.setdefault((run.pool, run.version_id), []).append((run.id, run.attempt))
-        else:
-            yield run.pool, [(run.id, run.attempt)]
-    for (pool, _version), pairs in packs.items():
+            packs[pack] = messages[-1][1]
+    for pool, pairs in messages:
         size = min(max(math.ceil(len(pairs) / SPREAD), 1), PACK)
         for start in range(0, len(pairs), size):
             yield pool, pairs[start : start + size]

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import connection, transaction
 
-from dispatcher_app.gates import Candidate, Slots, lock_slots
+from dispatcher_app.gates import Candidate, Slots, full_limits, lock_slots
 from tasks_app import rowset, transitions
 from tasks_app.models import Pool, TaskVersion
 
@@ -29,14 +29,16 @@ class Released:
 def release_ready(now: datetime, *, actor: str, limit: int = BATCH) -> list[Released]:
     """Queue up to `limit` waiting runs, best priority first. Two dispatchers never take the same run or slot."""
     with transaction.atomic():
-        slots = Slots()
+        slots = full_limits()
         admitted: list[Candidate] = []
+        first = True
         while len(admitted) < limit:
             wanted = limit - len(admitted)
             batch = _candidates(now, wanted, slots, [candidate.id for candidate in admitted])
             if not batch:
                 break
-            taken = lock_slots(batch, slots).admit(batch)
+            taken = lock_slots(batch, slots, wait=first).admit(batch)
+            first = False
             admitted += taken
             # A short batch was all there is; a full one may hide others behind tasks that have just filled up.
             if len(batch) < wanted or len(taken) == len(batch):

@@ -70,7 +70,7 @@ def judge(orphan: Orphan, now: datetime) -> Outcome:
         outcome.state, outcome.reason = RunState.CANCELLED, Reason.CANCEL_REQUESTED
     elif orphan.retry_on_lost and orphan.deaths + 1 >= POISON_LIMIT:
         outcome.state, outcome.reason = RunState.QUARANTINED, Reason.POISON
-        outcome.detail += f" It was the {orphan.deaths + 1}th worker to die with this run."
+        outcome.detail += f" {orphan.deaths + 1} workers have died with this run."
     elif orphan.retry_on_lost:
         outcome.state, outcome.retry_at = RunState.WAITING, now
     else:
