@@ -117,7 +117,8 @@ class Publisher:
             self._connection = Connection(
                 self._url, heartbeat=0, connect_timeout=5, transport_options=_options(self._url)
             )
-            self._connection.connect()
+            # connect() would sleep for two seconds before it gives up, and with it the tick that asked.
+            self._connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
             channel = self._connection.channel()
             self._confirms.select(channel)
             self._producer = Producer(channel)
