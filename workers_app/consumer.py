@@ -1,4 +1,4 @@
-"""Celery's consumer with two habits of ours: it takes one message ahead, and it is back within seconds of the broker."""
+"""Celery's consumer with two habits of ours: one message ahead, and back within seconds of the broker."""
 
 from __future__ import annotations
 
