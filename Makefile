@@ -60,7 +60,7 @@ demo: ## Load a sample project with real work into the database of `make run`
 
 .PHONY: bench
 bench: dev ## Measure throughput beside the usual Celery set-up, on the same servers
-	@$(BIN)/python -m scripts.test_services -- $(BIN)/python benchmarks/throughput.py $(ARGS)
+	@$(BIN)/python -m scripts.test_services -- $(BIN)/python -m benchmarks.throughput $(ARGS)
 
 .PHONY: vendor
 vendor: dev ## Fetch the front-end files again (needs npm)
