@@ -13,7 +13,9 @@ from tests.api.test_access import ADDRESSES, BODIES, filled, objects
 __all__ = ["objects"]
 
 SERIALIZERS = (bodies.TaskBody, bodies.TriggerBody, bodies.TriggerBatchBody, bodies.PreviewBody, bodies.DependencyBody)
-FIELDS = sorted({name for serializer in SERIALIZERS for name in serializer().fields} | {"slots", "role", "expires_at"})
+FIELDS = sorted(
+    {str(name) for serializer in SERIALIZERS for name in serializer().fields} | {"slots", "role", "expires_at"}
+)
 PARAMETERS = ["limit", "cursor", "ordering", "task", "state", "project", "name", "offset", "attempt", "count", "paused"]
 VALUES: list[Any] = [None, True, False, 0, -1, 1, 2**31, 2**63, 10**30, 1.5, 1e300, "", "x", "é", "\u202e", "x" * 300]
 VALUES += [[], {}, [{}], ["a"], {"a": {"b": [1]}}, "default", "analytics", "shell", "http", "callable", "UTC"]
