@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -32,7 +33,7 @@ def release() -> list[int]:
     return [run.id for run in release_ready(NOW, actor=ACTOR)]
 
 
-def chain(number: int, **fields: str) -> list[int]:
+def chain(number: int, **fields: Any) -> list[int]:
     """Ids of the runs of one firing of tasks that each wait for the one before."""
     tasks = [make_task(**fields) for _ in range(number)]
     depend(*tasks)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from dispatcher_app import loop, rescue
+from dispatcher_app import firing, loop, rescue
 from dispatcher_app.loop import Dispatcher, TickReport
 from dispatcher_app.models import Dispatcher as DispatcherRow
 from tasks_app.models import Run, Schedule
@@ -206,7 +206,7 @@ def test_the_loop_signs_on_and_off(dispatcher, in_thread):
 
 
 def test_a_tick_that_raises_does_not_end_the_loop(dispatcher, in_thread, monkeypatch):
-    original, calls = loop.fire_due, []
+    original, calls = firing.fire_due, []
 
     def sometimes(now: datetime, **options: Any) -> Any:
         calls.append(now)

@@ -46,6 +46,7 @@ def test_a_ready_run_is_queued_with_all_that_publishing_needs(settings):
     settings.SCHEDULER_SWEEP_SECONDS = 5
     task = make_task(pool=make_pool("batch"), executor="shell", command="true")
     (id,) = plan(task)
+    assert task.version_id is not None
     assert release_ready(NOW, actor=ACTOR) == [Released(id, 1, "batch", task.version_id, "shell")]
     run = Run.objects.get(pk=id)
     assert (run.state, run.queued_at, run.sweep_at, run.reason) == ("queued", NOW, NOW + timedelta(seconds=5), "")

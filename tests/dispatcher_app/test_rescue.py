@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -34,7 +35,7 @@ from workers_app.models import Worker, WorkerState
 pytestmark = pytest.mark.django_db
 
 
-def running_on(worker: Worker, **fields: object) -> int:
+def running_on(worker: Worker, **fields: Any) -> int:
     (id,) = plan(make_task(**fields))
     start(id, worker_id=worker.pk)
     return id
@@ -157,7 +158,8 @@ def test_a_queued_run_that_nobody_claimed_is_found_after_its_time():
 def test_the_time_to_the_next_look_doubles_up_to_five_minutes():
     make_worker()
     id = queued()
-    looks, now = [], NOW
+    looks: list[int] = []
+    now = NOW
     while len(looks) < 9:
         now += timedelta(seconds=1)
         if unclaimed(now) == [id]:

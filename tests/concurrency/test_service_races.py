@@ -1,0 +1,186 @@
+"""People and programs at the same moment as each other, as dispatchers and as workers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from access_app.actors import system_actor
+from dispatcher_app.firing import fire_due
+from tasks_app import transitions
+from tasks_app.errors import DependencyCycle, StaleEdit
+from tasks_app.models import Run, Schedule, Task, TaskDependency
+from tasks_app.services import dependencies, runs, schedules, tasks
+from tasks_app.states import RunState
+from tasks_app.transitions import Outcome
+from tests.tasks_app.making import (
+    ACTOR,
+    ANSWERED,
+    NOW,
+    enqueue,
+    events_of,
+    make_schedule,
+    make_task,
+    plan,
+    start,
+    state_of,
+)
+
+pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
+SYSTEM = system_actor()
+
+
+def cancel(id: int) -> str:
+    return runs.cancel(SYSTEM, Run.objects.get(pk=id), now=NOW).state
+
+
+def claim(id: int) -> list[int]:
+    return [run.id for run in transitions.claim([(id, 1)], worker_id=ANSWERED, now=NOW, actor=ACTOR)]
+
+
+def retry(id: int) -> set[int]:
+    failed = [Outcome(id, 1, RunState.WAITING)]
+    return transitions.finish(failed, worker_id=ANSWERED, now=NOW, actor=ACTOR)
+
+
+# Cancel
+
+
+def test_nothing_starts_after_a_cancel_commits(hold, blocked):
+    (id,) = plan(make_task())
+    enqueue(id)
+    first = hold(lambda: cancel(id))
+    second = blocked(lambda: claim(id))
+    assert first.commit() == RunState.CANCELLED
+    assert second.result(20) == []
+    assert (state_of(id), events_of(id)[-1]) == (RunState.CANCELLED, ("queued", "cancelled", 1))
+
+
+def test_a_cancel_that_comes_after_the_claim_asks_the_worker(hold, blocked):
+    (id,) = plan(make_task())
+    enqueue(id)
+    first = hold(lambda: claim(id))
+    second = blocked(lambda: cancel(id))
+    assert first.commit() == [id]
+    assert second.result(20) == RunState.RUNNING
+    assert Run.objects.get(pk=id).cancel_requested_at == NOW
+
+
+def test_a_cancel_that_meets_a_retry_cancels_the_next_attempt(hold, blocked):
+    (id,) = plan(make_task())
+    start(id)
+    first = hold(lambda: retry(id))
+    second = blocked(lambda: cancel(id))
+    assert first.commit() == {id}
+    assert second.result(20) == RunState.CANCELLED
+
+
+def test_a_retry_that_meets_a_cancel_does_not_come_about(hold, blocked):
+    (id,) = plan(make_task())
+    start(id)
+    first = hold(lambda: cancel(id))
+    second = blocked(lambda: retry(id))
+    assert first.commit() == RunState.RUNNING
+    assert second.result(20) == {id}
+    assert (state_of(id), Run.objects.get(pk=id).attempt) == (RunState.CANCELLED, 1)
+
+
+def test_a_pack_is_claimed_by_one_of_two_workers(together):
+    ids = plan(make_task(), 50)
+    enqueue(*ids)
+    pairs = [(id, 1) for id in ids]
+    answers = together(
+        *[lambda: transitions.claim(pairs, worker_id=ANSWERED, now=NOW, actor=ACTOR)] * 3,
+    )
+    assert sorted(run.id for answer in answers for run in answer) == ids
+    assert all(len(events_of(id)) == 3 for id in ids)
+
+
+# Edits
+
+
+def test_two_edges_that_are_each_harmless_cannot_close_a_cycle(hold, blocked):
+    a, b, c = make_task("a"), make_task("b"), make_task("c")
+    dependencies.create(SYSTEM, a, b, now=NOW)
+    first = hold(lambda: dependencies.create(SYSTEM, b, c, now=NOW))
+    second = blocked(lambda: dependencies.create(SYSTEM, c, a, now=NOW))
+    first.commit()
+    with pytest.raises(DependencyCycle) as caught:
+        second.result(20)
+    path = caught.value.details["path"]
+    assert set(path) == {"a", "b", "c"} and path[0] == path[-1] and len(path) == 4
+    assert TaskDependency.objects.count() == 2
+
+
+def test_of_two_edits_with_the_same_etag_one_is_stale(hold, blocked):
+    task = make_task("a")
+    seen = tasks.etag(task)
+    first = hold(lambda: tasks.update(SYSTEM, task, {"description": "one"}, now=NOW, expected=seen))
+    second = blocked(lambda: tasks.update(SYSTEM, task, {"command": "x.y"}, now=NOW, expected=seen))
+    first.commit()
+    with pytest.raises(StaleEdit):
+        second.result(20)
+    fresh = Task.objects.select_related("version").get(pk=task.pk)
+    assert (fresh.description, fresh.versions.count()) == ("one", 1)
+
+
+def test_the_same_idempotency_key_from_many_at_once_is_one_run(together):
+    task = make_task()
+    request = runs.Request(idempotency_key="k")
+    answers = together(*[lambda: runs.trigger(SYSTEM, task, request, now=NOW)] * 4)
+    assert len({run.pk for run, _new in answers}) == Run.objects.count() == 1
+    assert sorted(new for _run, new in answers) == [False, False, False, True]
+
+
+# Edits against firing
+
+
+def test_an_edit_of_a_schedule_and_its_firing_do_not_wait_in_a_circle(hold, blocked):
+    task = make_task("old name")
+    schedule = make_schedule(task, after=NOW - timedelta(minutes=1))
+    firing = hold(lambda: fire_due(NOW, actor=ACTOR).runs)
+    edit = blocked(lambda: tasks.update(SYSTEM, task, {"name": "new name", "schedule": "0 * * * *"}, now=NOW))
+    assert firing.commit() == 1
+    assert edit.result(20).name == "new name"
+    assert Schedule.objects.get(pk=schedule.pk).expression == "0 * * * *"
+    assert Run.objects.count() == 1
+
+
+def test_runs_are_planned_while_the_task_is_being_edited(hold):
+    task = make_task()
+    edit = hold(lambda: tasks.update(SYSTEM, task, {"description": "new"}, now=NOW))
+    run, new = runs.trigger(SYSTEM, task, runs.Request(), now=NOW)
+    assert new and state_of(run.pk) == RunState.WAITING
+    edit.commit()
+
+
+def test_a_task_that_fires_while_it_is_deleted_is_deleted_with_its_run(hold, blocked):
+    task = make_task()
+    make_schedule(task, after=NOW - timedelta(minutes=1))
+    other = make_schedule(after=NOW - timedelta(minutes=1))
+    firing = hold(lambda: fire_due(NOW, actor=ACTOR).runs)
+    deletion = blocked(lambda: tasks.delete(SYSTEM, task, now=NOW))
+    assert firing.commit() == 2
+    deletion.result(20)
+    assert not Task.objects.filter(pk=task.pk).exists()
+    assert list(Run.objects.values_list("schedule", flat=True)) == [other.pk]
+
+
+def test_a_schedule_that_fires_while_it_is_deleted_leaves_its_run(hold, blocked):
+    schedule = make_schedule(after=NOW - timedelta(minutes=1))
+    firing = hold(lambda: fire_due(NOW, actor=ACTOR).runs)
+    deletion = blocked(lambda: schedules.delete(SYSTEM, schedule, now=NOW))
+    assert firing.commit() == 1
+    deletion.result(20)
+    assert list(Run.objects.values_list("schedule", flat=True)) == [None]
+    assert not Schedule.objects.exists()
+
+
+def test_a_schedule_that_is_being_deleted_is_not_fired(hold):
+    schedule, other = (make_schedule(after=NOW - timedelta(minutes=1)) for _ in range(2))
+    deletion = hold(lambda: schedules.delete(SYSTEM, schedule, now=NOW))
+    assert fire_due(NOW, actor=ACTOR).runs == 1
+    deletion.commit()
+    assert fire_due(NOW, actor=ACTOR).runs == 0
+    assert list(Run.objects.values_list("schedule", flat=True)) == [other.pk]
