@@ -73,3 +73,29 @@ def test_the_command_runs_with_the_urls_and_its_exit_code_is_kept(code):
     assert done.returncode == code, done.stderr
     assert f"{POSTGRESQL.variable}={POSTGRESQL.url()}" in done.stdout.splitlines()
     assert f"seen {sys.executable}" in done.stdout
+
+
+@pytest.fixture
+def package_manager(tmp_path, monkeypatch):
+    """An apt-get that writes down what it was asked for; gives the file."""
+    asked = tmp_path / "asked"
+    program = tmp_path / "apt-get"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return asked
+
+
+def test_missing_packages_are_installed_as_root(package_manager, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    test_services.install(["RabbitMQ", "Chromium"])
+    update, install = package_manager.read_text().splitlines()
+    assert update.split()[0] == "update"
+    assert install.split()[0] == "install" and install.split()[-2:] == ["rabbitmq-server", "chromium"]
+
+
+def test_nothing_is_installed_by_anybody_else_and_what_is_missing_is_named(package_manager, monkeypatch, capsys):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    test_services.install(["Redis"])
+    assert not package_manager.exists()
+    assert "redis-server" in capsys.readouterr().err
