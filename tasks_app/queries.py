@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, TypeVar
 
+from django.core.exceptions import ValidationError
+from django.db import connection
 from django.db.models import Count, Model, QuerySet
 
 from access_app.actors import Actor
 from access_app.roles import visible_project_ids
+from tasks_app import rowset
 from tasks_app.errors import NotFound
 from tasks_app.models import Project, Run, RunOutput, Schedule, Task, TaskDependency
 from tasks_app.states import RunState
@@ -40,7 +43,8 @@ def runs_visible_to(actor: Actor) -> QuerySet[Run]:
 
 def get_visible(rows: QuerySet[M], pk: int | str) -> M:
     """The row of that key, or NotFound: also when it exists and the actor may not see it."""
-    found = rows.filter(pk=pk).first() if _fits_key(pk) else None
+    key = _key(rows.model, pk)
+    found = rows.filter(pk=key).first() if key is not None else None
     if found is None:
         raise NotFound
     return found
@@ -91,17 +95,18 @@ def upcoming_fires(tasks: QuerySet[Task], *, now: datetime, count: int) -> list[
 
 
 def last_outcomes(task_ids: Iterable[int], *, count: int) -> dict[int, list[tuple[int, str]]]:
-    """The last `count` runs of each task as (id, state), newest first, in one query."""
-    from django.db.models import F, Window
-    from django.db.models.functions import RowNumber
-
-    ranked = Run.objects.filter(task_id__in=list(task_ids)).annotate(
-        place=Window(RowNumber(), partition_by=F("task_id"), order_by=F("id").desc())
-    )
+    """The last `count` runs of each task as (id, state), newest first, in one query that reads no more than these."""
+    # A window over all runs of the tasks would read their whole history; this walks the index of a task's runs.
+    sql = f"""SELECT run.task_id, run.id, run.state FROM {rowset.table("k", {"id": "bigint"})}
+        JOIN tasks_app_run AS run ON run.task_id = k.id AND run.id >= coalesce(
+            (SELECT last.id FROM tasks_app_run AS last WHERE last.task_id = k.id
+            ORDER BY last.id DESC LIMIT 1 OFFSET {int(count) - 1}), 0)
+        ORDER BY run.task_id, run.id DESC"""
     found: dict[int, list[tuple[int, str]]] = {}
-    rows = ranked.filter(place__lte=count).order_by("task_id", "-id").values_list("task_id", "id", "state")
-    for task_id, run_id, state in rows:
-        found.setdefault(task_id, []).append((run_id, state))
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [rowset.encode({"id": id} for id in set(task_ids))])
+        for task_id, run_id, state in cursor.fetchall():
+            found.setdefault(task_id, []).append((run_id, state))
     return found
 
 
@@ -110,6 +115,11 @@ def _in_projects(rows: QuerySet[M], actor: Actor, path: str) -> QuerySet[M]:
     return rows if visible is None else rows.filter(**{f"{path}__in": visible})
 
 
-def _fits_key(pk: int | str) -> bool:
-    # A number beyond bigint would be an error of the database; it is simply no row.
-    return not str(pk).isdigit() or int(pk) < 2**63
+def _key(model: type[Model], pk: Any) -> Any:
+    """The key as the column holds it; None where no row can have it."""
+    try:
+        key = model._meta.pk.to_python(pk)
+    except ValidationError:
+        return None
+    # A number beyond bigint would be an error of the database.
+    return key if not isinstance(key, int) or -(2**63) <= key < 2**63 else None
