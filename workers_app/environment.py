@@ -9,18 +9,19 @@ from datetime import UTC
 from typing import Any
 
 from workers_app.jobs import Job
+from workers_app.reaper import MARK, reaper
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def child_environment(job: Job) -> dict[str, str]:
     """The variables of a shell or python run: the user's own, SCHEDULER_* about the run, PARAM_* for its parameters."""
-    user = pwd.getpwuid(os.geteuid())
+    user, home = _account()
     env = {
         "PATH": _PATH,
-        "HOME": user.pw_dir,
-        "USER": user.pw_name,
-        "LOGNAME": user.pw_name,
+        "HOME": home,
+        "USER": user,
+        "LOGNAME": user,
         "SHELL": "/bin/sh",
         "LANG": "C.UTF-8",
         "SCHEDULER_RUN_ID": str(job.run_id),
@@ -28,10 +29,21 @@ def child_environment(job: Job) -> dict[str, str]:
         "SCHEDULER_TASK": job.task_name,
         "SCHEDULER_PARAMS": json.dumps(job.params),
     }
+    if reaper.mark:
+        env[MARK] = reaper.mark
     if job.nominal_at is not None:
         env["SCHEDULER_NOMINAL_TIME"] = job.nominal_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
     env |= {f"PARAM_{name}": _flat(value) for name, value in job.params.items()}
     return {name: value.replace("\x00", "") for name, value in env.items()}
+
+
+def _account() -> tuple[str, str]:
+    """Name and home folder of the account we run as; containers may run as a number that has no entry."""
+    try:
+        entry = pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return str(os.geteuid()), "/"
+    return entry.pw_name, entry.pw_dir
 
 
 def _flat(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -12,18 +13,19 @@ from typing import Any
 
 import structlog
 from django.db import Error as DatabaseFault
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
-from tasks_app import retry, transitions
+from tasks_app import transitions
 from tasks_app.models import Run, TaskVersion
 from tasks_app.states import Reason, RunState
 from tasks_app.transitions import Claimed, Outcome
 from tasks_app.wakeup import nudge
 from workers_app import hosts
-from workers_app.batcher import Batcher
+from workers_app.batcher import Batcher, Closed
 from workers_app.executors import implementation
 from workers_app.jobs import Active, Control, Job, Result
 from workers_app.messages import Pair
+from workers_app.outcomes import heed_cancels, outcome_of, without_result
 from workers_app.output import OutputSink, Row, store
 from workers_app.packs import Pack
 
@@ -40,9 +42,12 @@ Entry = tuple[Active, OutputSink, Result]
 class Execution:
     """Executes envelopes for one worker identity. Thread-safe: one thread an envelope."""
 
-    def __init__(self, *, worker_id: Any, actor: str, ring: Any) -> None:
+    def __init__(
+        self, *, worker_id: Any, actor: str, ring: Any, holds_lease: Callable[[], bool] = lambda: True
+    ) -> None:
         self.active: dict[int, Active] = {}
         self.refusing = False
+        self._holds_lease = holds_lease
         self._worker_id, self._actor, self._ring = worker_id, actor, ring
         self._specs: OrderedDict[int, TaskVersion] = OrderedDict()
         self._typical: dict[int, float] = {}
@@ -50,13 +55,15 @@ class Execution:
             "claims", self._claim, limit=500, patience=10
         )
         # A result is worth waiting for: the lease decides how long, not the length of an outage.
-        self._finishes: Batcher[Finish, set[int]] = Batcher("finishes", self._finish, limit=500, patience=3600)
+        self._finishes: Batcher[Finish, set[int]] = Batcher("finishes", self._finish, limit=500, patience=math.inf)
 
     def execute(self, pairs: list[Pair], pool: str) -> None:
         """Execute what is still ours to execute of an envelope of the pool's queue."""
-        while pairs and not self.refusing:
+        while pairs and self._may_claim():
             try:
                 claimed, rest = self._claims.ask(pairs)
+            except Closed:
+                break
             except DatabaseFault as error:
                 # Still queued: the dispatchers' sweep announces them again.
                 log.error("could not claim", runs=len(pairs), error=str(error).strip())
@@ -78,22 +85,44 @@ class Execution:
                 if active.sink is not None and (rows := active.sink.drain()):
                     self._finishes.submit(([], rows))
 
+    def stop_claiming(self) -> None:
+        """Take nothing new. When this returns, what had been claimed stands in `active`."""
+        self.refusing = True
+        self._claims.close()
+
     def end_all(self, why: str) -> None:
         for active in list(self.active.values()):
             active.control.end(why)
 
     def close(self) -> None:
-        self._claims.close()
+        self.stop_claiming()
         self._finishes.close()
+
+    def hand_back(self, strays: Sequence[Pair]) -> None:
+        """Give away runs that are ours by the database but were never begun here: the answer to their claim got lost
+        with the connection."""
+        log.warning("handing back runs that were claimed and not begun", runs=[run for run, _attempt in strays])
+        now, detail = datetime.now(UTC), "The connection to the database broke while it was claimed."
+        outcomes = [
+            Outcome(run, attempt, RunState.WAITING, Reason.INTERNAL, detail, retry_at=now) for run, attempt in strays
+        ]
+        self._finishes.submit((outcomes, []))
+
+    def _may_claim(self) -> bool:
+        return not self.refusing and self._holds_lease()
 
     # --- claim ------------------------------------------------------------------------------------------------------
 
     def _claim(self, requests: Sequence[list[Pair]]) -> list[tuple[list[Active], list[Pair]]]:
         """Claim each request whole if its version is known to be short, else its first run; answer with the rest."""
+        if not self._may_claim():
+            return [([], request) for request in requests]
         sizes = self._sizes(requests)
         wanted = [pair for request, size in zip(requests, sizes, strict=True) for pair in request[:size]]
-        claimed = transitions.claim(wanted, worker_id=self._worker_id, now=datetime.now(UTC), actor=self._actor)
-        self._load_specs({run.version_id for run in claimed})
+        # One transaction: a claim whose task cannot be read would be ours for ever, and never begun.
+        with transaction.atomic():
+            claimed = transitions.claim(wanted, worker_id=self._worker_id, now=datetime.now(UTC), actor=self._actor)
+            self._load_specs({run.version_id for run in claimed})
         by_pair: dict[Pair, Active] = {}
         for run in claimed:
             by_pair[run.id, run.attempt] = self.active[run.id] = Active(self._job(run))
@@ -138,7 +167,11 @@ class Execution:
         if len(claimed) > 1:
             gathered = _Gathered(self._complete)
             entries = [(active, self._sink(active)) for active in claimed]
-            Pack(hosts.pool, entries, gathered.add, gathered.flush).run()
+            try:
+                Pack(hosts.pool, entries, gathered.add, gathered.flush_aside).run()
+            except Exception as error:
+                log.exception("pack failed", runs=len(entries))
+                gathered.add_missing(entries, _broken(error))
             gathered.flush()
         elif claimed:
             (active,) = claimed
@@ -152,8 +185,8 @@ class Execution:
                 return implementation(job.executor)(job, active.control, sink)
             except Exception as error:
                 log.exception("executor failed")
-                detail = f"{type(error).__name__}: {error}"
-                return Result(RunState.FAILED, Reason.INTERNAL, detail)
+                sink.close()
+                return _broken(error)
 
     def _sink(self, active: Active) -> OutputSink:
         active.sink = OutputSink(active.job.run_id, active.job.attempt)
@@ -164,25 +197,41 @@ class Execution:
     def _complete(self, done: list[Entry]) -> None:
         now = datetime.now(UTC)
         kept = [entry for entry in done if entry[0].control.why != Control.LOST]
-        outcomes = [self._outcome(active, result, now) for active, _sink, result in kept]
+        outcomes = [outcome_of(active, result, now) for active, _sink, result in kept]
         try:
-            moved = self._submit_finish(kept, outcomes) if outcomes else set()
+            moved = self._record(kept, outcomes) if outcomes else set()
             if len(moved) < len(outcomes):
                 log.warning("runs were no longer ours at their end", runs=[o.id for o in outcomes if o.id not in moved])
-        except DatabaseFault as error:
+        except Exception as error:  # noqa: BLE001  (whatever it is, these runs are over here)
             log.error("could not record results", runs=[o.id for o in outcomes], error=str(error).strip())
         finally:
             for active, _sink, _result in done:
-                self.active.pop(active.job.run_id, None)
+                # Its next attempt may have been claimed here already, and stand in its place.
+                if self.active.get(active.job.run_id) is active:
+                    del self.active[active.job.run_id]
                 active.control.close()
 
-    def _submit_finish(self, kept: list[Entry], outcomes: list[Outcome]) -> set[int]:
+    def _record(self, kept: list[Entry], outcomes: list[Outcome]) -> set[int]:
         with contextlib.ExitStack() as locks:
             for active, _sink, _result in kept:
                 locks.enter_context(active.output_lock)
-            rows = [row for _active, sink, _result in kept for row in sink.drain()]
-            future = self._finishes.submit((outcomes, rows))
-        return future.result()
+            rows = [sink.drain() for _active, sink, _result in kept]
+            future = self._finishes.submit((outcomes, [row for part in rows for row in part]))
+        try:
+            return future.result()
+        except (OperationalError, InterfaceError, Closed):
+            raise
+        except Exception as error:  # noqa: BLE001  (a result that the database refuses, whatever for)
+            log.error("results refused", runs=[outcome.id for outcome in outcomes], error=str(error).strip())
+            moved = [self._record_alone(outcome, part) for outcome, part in zip(outcomes, rows, strict=True)]
+            return set().union(*moved)
+
+    def _record_alone(self, outcome: Outcome, rows: list[Row]) -> set[int]:
+        """Record what of a refused result can be recorded: a run that is over must not stay running."""
+        try:
+            return self._finishes.ask(([outcome], rows))
+        except Exception as error:  # noqa: BLE001  (as above)
+            return self._finishes.ask(([without_result(outcome, error)], []))
 
     def _finish(self, requests: Sequence[Finish]) -> list[set[int]]:
         outcomes = [outcome for request in requests for outcome in request[0]]
@@ -190,36 +239,10 @@ class Execution:
             store([row for request in requests for row in request[1]])
             if not outcomes:
                 return [set() for _ in requests]
+            outcomes = heed_cancels(outcomes)
             moved = transitions.finish(outcomes, worker_id=self._worker_id, now=datetime.now(UTC), actor=self._actor)
             nudge()
         return [{outcome.id for outcome in request[0]} & moved for request in requests]
-
-    def _outcome(self, active: Active, result: Result, now: datetime) -> Outcome:
-        job = active.job
-        outcome = Outcome(
-            job.run_id,
-            job.attempt,
-            result.state,
-            result.reason,
-            result.detail,
-            exit_code=result.exit_code,
-            output=result.output,
-        )
-        if active.control.why == Control.STOPPING and result.state is RunState.CANCELLED:
-            outcome.reason, outcome.detail = Reason.WORKER_STOPPED, "Its worker was stopped before it could end."
-            outcome.state = RunState.WAITING if job.retry_on_lost else RunState.LOST
-            outcome.retry_at = now if job.retry_on_lost else None
-        elif result.state in (RunState.FAILED, RunState.TIMED_OUT) and result.retryable:
-            outcome.retry_at = retry.next_attempt(
-                attempt=job.attempt,
-                retry_count=job.retry_count,
-                delay_seconds=job.retry_delay_seconds,
-                now=now,
-                asked_delay=result.asked_delay,
-            )
-            if outcome.retry_at is not None:
-                outcome.state = RunState.WAITING
-        return outcome
 
     # --- what is known of durations ---------------------------------------------------------------------------------
 
@@ -233,6 +256,10 @@ class Execution:
         return self._typical.get(version_id, SHORT_SECONDS) < SHORT_SECONDS
 
 
+def _broken(error: Exception) -> Result:
+    return Result(RunState.FAILED, Reason.INTERNAL, f"{type(error).__name__}: {error}")
+
+
 class _Gathered:
     """Results of a pack, finished together; earlier when one of its calls takes long."""
 
@@ -240,13 +267,27 @@ class _Gathered:
         self._complete = complete
         self._lock = threading.Lock()
         self._entries: list[Entry] = []
+        self._answered: set[int] = set()
 
     def add(self, active: Active, sink: OutputSink, result: Result) -> None:
         with self._lock:
             self._entries.append((active, sink, result))
+            self._answered.add(active.job.run_id)
+
+    def add_missing(self, entries: list[tuple[Active, OutputSink]], result: Result) -> None:
+        """Add the result for every entry that has none."""
+        for active, sink in entries:
+            if active.job.run_id not in self._answered:
+                sink.close()
+                self.add(active, sink, result)
 
     def flush(self) -> None:
         with self._lock:
             entries, self._entries = self._entries, []
         if entries:
             self._complete(entries)
+
+    def flush_aside(self) -> None:
+        """Flush on a thread of its own: who watches over a call must not wait for the database."""
+        if self._entries:
+            threading.Thread(target=self.flush, name="finish-aside", daemon=True).start()

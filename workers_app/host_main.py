@@ -1,7 +1,7 @@
 """A warm host process: executes registered callables one after another, for `workers_app.hosts`.
 
 It reads packs of calls from one pipe and takes a token from a second before each call: the worker can take back the
-tokens that are left, and with them the calls not begun. Results go out on a third pipe, gathered for a moment.
+tokens that are left, and with them the calls not begun. Results go out on a pipe too, gathered for a moment.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from typing import Any
 
 FLUSH_SECONDS = 0.05
 MAX_OUTPUT_JSON = 64 * 1024
+PIECE = 16 * 1024
+MOST_WAITING = 1024 * 1024
 
 
 class RunEnded(BaseException):
@@ -35,6 +37,7 @@ class Outbox:
         self._fd = fd
         self._lock = threading.Lock()
         self._frames: list[str] = []
+        self._size = 0
         self._filled = threading.Event()
         threading.Thread(target=self._flush_late, daemon=True).start()
 
@@ -42,11 +45,15 @@ class Outbox:
         text = json.dumps(frame, separators=(",", ":"))
         with self._lock:
             self._frames.append(text)
+            self._size += len(text)
         self._filled.set()
+        # Never written here: a call that is ended in the middle of a write would tear the frame in two.
+        while self._size > MOST_WAITING:
+            time.sleep(0.001)
 
     def flush(self) -> None:
         with self._lock:
-            frames, self._frames = self._frames, []
+            frames, self._frames, self._size = self._frames, [], 0
             self._filled.clear()
             data = "".join(frame + "\n" for frame in frames).encode("utf-8", "replace")
             while data:
@@ -69,20 +76,22 @@ class Capture(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        if text:
-            self._outbox.put(["out", self.place, self._stream, text])
+        # In pieces: one frame of a hundred megabytes would be read and decoded as a whole.
+        for start in range(0, len(text), PIECE):
+            self._outbox.put(["out", self.place, self._stream, text[start : start + PIECE]])
         return len(text)
 
 
 class Host:
     """The serving side: one pack after another until the request pipe closes."""
 
-    def __init__(self, requests: io.TextIOBase, tokens: int, results: int) -> None:
-        self._requests, self._tokens = requests, tokens
+    def __init__(self, requests: io.TextIOBase, tokens: int, ends: int, results: int) -> None:
+        self._requests, self._tokens, self._ends = requests, tokens, ends
         self._outbox = Outbox(results)
         self._captures = (Capture(self._outbox, "stdout"), Capture(self._outbox, "stderr"))
         self._callables = _load()
-        self._busy = False
+        # The place of the call under way, or -1.
+        self._under_way = -1
         signal.signal(signal.SIGTERM, self._on_term)
 
     def serve(self) -> None:
@@ -123,15 +132,20 @@ class Host:
         for capture in self._captures:
             capture.place = place
         sys.stdout, sys.stderr = self._captures
-        self._busy = True
+        self._under_way = place
         try:
             yield
         finally:
-            self._busy = False
+            self._under_way = -1
             sys.stdout, sys.stderr = before
 
     def _on_term(self, _number: int, _frame: Any) -> None:
-        if self._busy:
+        """End the call that is meant: the signal may come when it is over and another one has begun."""
+        meant = b""
+        with contextlib.suppress(BlockingIOError):
+            while part := os.read(self._ends, 4096):
+                meant += part
+        if self._under_way >= 0 and str(self._under_way).encode() in meant.split():
             raise RunEnded
 
 
@@ -165,12 +179,16 @@ def _load() -> dict[str, Callable[..., Any]]:
 
 
 def main() -> None:
-    """Serve on the three pipes whose numbers are the arguments: requests, tokens, results."""
-    requests, tokens, results = (int(number) for number in sys.argv[1:4])
+    """Serve on the pipes whose numbers are the arguments: requests, tokens, calls to end, results."""
+    requests, tokens, ends, results = (int(number) for number in sys.argv[1:5])
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "scheduler_site.settings")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.set_blocking(tokens, False)
-    Host(os.fdopen(requests, "r", encoding="utf-8"), tokens, results).serve()
+    os.set_blocking(ends, False)
+    # What a callable starts must not hold our pipes open.
+    for fd in (requests, tokens, ends, results):
+        os.set_inheritable(fd, False)
+    Host(os.fdopen(requests, "r", encoding="utf-8"), tokens, ends, results).serve()
 
 
 if __name__ == "__main__":

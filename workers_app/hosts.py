@@ -18,13 +18,14 @@ from typing import Any
 import structlog
 
 from workers_app.jobs import Job
-from workers_app.processes import end_group
+from workers_app.processes import end_group, end_leader, has_ended
 from workers_app.reaper import reaper
 
 log = structlog.get_logger(__name__)
 MAX_CALLS = 20_000
 MAX_BYTES = 512 * 1024 * 1024
 START_SECONDS = 60.0
+LAST_SECONDS = 1.0
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -40,20 +41,25 @@ class Host:
     """The worker's side of one host process. Used by one thread at a time."""
 
     def __init__(self) -> None:
-        request_read, self._request = os.pipe()
-        self._token_read, self._token = os.pipe()
-        self._result, result_write = os.pipe()
-        numbers = (request_read, self._token_read, result_write)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "workers_app.host_main", *map(str, numbers)],
-            pass_fds=numbers,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd=_ROOT,
-        )
-        reaper.add(self._process.pid)
-        os.close(request_read)
-        os.close(result_write)
+        with contextlib.ExitStack() as undo:
+            request_read, self._request = _pipe(undo)
+            self._token_read, self._token = _pipe(undo)
+            end_read, self._end = _pipe(undo)
+            self._result, result_write = _pipe(undo)
+            theirs = (request_read, self._token_read, end_read, result_write)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "workers_app.host_main", *map(str, theirs)],
+                pass_fds=theirs,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd=_ROOT,
+            )
+            undo.callback(self._reap)
+            undo.callback(self.kill)
+            reaper.add(self._process.pid)
+            undo.pop_all()
+        for fd in (request_read, end_read, result_write):
+            os.close(fd)
         os.set_blocking(self._token_read, False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._result, selectors.EVENT_READ)
@@ -85,7 +91,12 @@ class Host:
         if not data:
             raise HostDied(self._reap())
         *lines, self._rest = (self._rest + data).split(b"\n")
-        return [json.loads(line) for line in lines]
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            # A callable has written into our pipe, or left a fork of the host behind.
+            self.kill()
+            raise HostDied(self._reap()) from error
 
     def take_back(self) -> int:
         """Take back the calls that have not begun; returns how many, counted from the end of the pack."""
@@ -95,23 +106,25 @@ class Host:
                 taken += len(part)
         return taken
 
-    def terminate(self) -> None:
-        """Ask the callable under way to end (it may clean up)."""
-        with contextlib.suppress(ProcessLookupError):
+    def terminate(self, place: int) -> None:
+        """Ask the call at this place of the pack to end (it may clean up); nothing happens when it has just ended."""
+        with contextlib.suppress(ProcessLookupError, BrokenPipeError):
+            os.write(self._end, f"{place}\n".encode())
             self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         end_group(self._process.pid, signal.SIGKILL)
 
     def worn_out(self) -> bool:
-        return self.calls >= MAX_CALLS or self.peak_bytes >= MAX_BYTES or self._process.poll() is not None
+        """Whether it has done its share, has grown too large, or has ended."""
+        return self.calls >= MAX_CALLS or self.peak_bytes >= MAX_BYTES or has_ended(self._process.pid)
 
     def close(self) -> None:
         """End the process, at once and with everything it started."""
         self.kill()
         self._reap()
         self._selector.close()
-        for fd in (self._request, self._token, self._token_read, self._result):
+        for fd in (self._request, self._token, self._token_read, self._end, self._result):
             os.close(fd)
 
     def wait_ready(self) -> None:
@@ -123,12 +136,19 @@ class Host:
         raise HostDied(None)
 
     def _reap(self) -> int | None:
-        try:
-            code: int | None = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            code = None
-        reaper.remove(self._process.pid)
-        return code
+        """The exit code. It has closed its pipes, or was killed; one that lives on all the same is killed now."""
+        end = time.monotonic() + LAST_SECONDS
+        while not has_ended(self._process.pid) and time.monotonic() < end:
+            time.sleep(0.01)
+        end_leader(self._process.pid)
+        return self._process.wait()
+
+
+def _pipe(undo: contextlib.ExitStack) -> tuple[int, int]:
+    reading, writing = os.pipe()
+    undo.callback(os.close, reading)
+    undo.callback(os.close, writing)
+    return reading, writing
 
 
 class HostPool:
@@ -145,7 +165,11 @@ class HostPool:
             host = self._idle.pop() if self._idle else None
         if host is not None:
             return host
-        host = Host()
+        try:
+            host = Host()
+        except OSError as error:
+            log.error("callable host does not start", error=str(error))
+            raise HostDied(None) from error
         try:
             host.wait_ready()
         except HostDied:

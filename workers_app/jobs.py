@@ -59,7 +59,7 @@ class Control:
     def end(self, why: str) -> None:
         """Ask the run to end; the first reason counts, except that losing the run outranks all. Safe to repeat."""
         with self._lock:
-            if self.why is not None and why != self.LOST:
+            if self.why is not None and (why != self.LOST or self.why == self.LOST):
                 return
             self.why = why
             if self._fds is not None:

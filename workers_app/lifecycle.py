@@ -30,11 +30,16 @@ from workers_app.jobs import Control
 from workers_app.messages import Pair
 from workers_app.models import Worker, WorkerState
 from workers_app.reaper import reaper
+from workers_app.strays import end_strays
 
 log = structlog.get_logger("worker")
 dropped = Counter("scheduler_messages_dropped_total", "Broker messages that were not ours")
 WATCH_SECONDS = 1.0
 OUTPUT_SECONDS = 0.5
+PULSE_SECONDS = 1.0
+SWEEP_SECONDS = 5.0
+STRAY_SECONDS = 5.0
+MOST_FILES = 65536
 _node: Node | None = None
 
 
@@ -51,14 +56,21 @@ class Node:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{self.id.hex[:6]}"
         self._publisher = Publisher()
         self._publisher_lock = threading.Lock()
-        self.execution = Execution(worker_id=self.id, actor=f"worker {self.name}", ring=self._ring)
+        self.execution = Execution(
+            worker_id=self.id, actor=f"worker {self.name}", ring=self._ring, holds_lease=self._holds_lease
+        )
+        self._lease_end = 0.0
+        # Runs that are ours by the database and not under way here, with the time at which that was first seen.
+        self._strays: dict[Pair, float] = {}
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Register, then beat, watch and write output on threads of their own."""
         _raise_file_limit()
+        reaper.start(str(self.id), settings.SCHEDULER_LEASE_SECONDS)
         now = rowset.database_now()
+        self._lease_end = time.monotonic() + settings.SCHEDULER_LEASE_SECONDS
         Worker.objects.create(
             id=self.id,
             name=self.name,
@@ -74,6 +86,8 @@ class Node:
         self._every(settings.SCHEDULER_HEARTBEAT_SECONDS, "beat", self.beat)
         self._every(WATCH_SECONDS, "watch", self.watch)
         self._every(OUTPUT_SECONDS, "output", self.execution.write_output)
+        self._every(PULSE_SECONDS, "pulse", reaper.beat)
+        self._every(SWEEP_SECONDS, "sweep", self._sweep)
 
     def execute(self, pairs: list[Pair]) -> None:
         """Execute an envelope; a worker that drains hands it back unopened."""
@@ -81,17 +95,18 @@ class Node:
 
     def beat(self) -> None:
         """Renew the lease. Raises LeaseLost when it is not ours to renew any more."""
+        # Before the question: the lease that we believe in must not end after the one that others see.
+        asked_at = time.monotonic()
         now = rowset.database_now()
         alive = Worker.objects.filter(pk=self.id, state__in=(WorkerState.ONLINE, WorkerState.DRAINING))
         if alive.update(beat_at=now, lease_until=now + _lease()) == 0:
             raise LeaseLost
+        self._lease_end = asked_at + settings.SCHEDULER_LEASE_SECONDS
 
     def watch(self) -> None:
         """End what was cancelled, and what is not ours any more."""
         mine = dict(self.execution.active)
-        if not mine:
-            return
-        rows = Run.objects.filter(pk__in=list(mine), worker_id=self.id, state=RunState.RUNNING)
+        rows = Run.objects.filter(worker_id=self.id, state=RunState.RUNNING)
         found = {
             pk: (attempt, asked) for pk, attempt, asked in rows.values_list("pk", "attempt", "cancel_requested_at")
         }
@@ -102,22 +117,39 @@ class Node:
                 active.control.end(Control.LOST)
             elif asked is not None:
                 active.control.end(Control.CANCEL)
+        self._look_for_strays({(pk, attempt) for pk, (attempt, _asked) in found.items()})
+
+    def _look_for_strays(self, running: set[Pair]) -> None:
+        """Hand back what the database has held for ours for some seconds although it is not under way here."""
+        now = time.monotonic()
+        active = {(run_id, active.job.attempt) for run_id, active in dict(self.execution.active).items()}
+        self._strays = {pair: self._strays.get(pair, now) for pair in running - active}
+        if overdue := sorted(pair for pair, since in self._strays.items() if now - since >= STRAY_SECONDS):
+            self.execution.hand_back(overdue)
+
+    def _sweep(self) -> None:
+        end_strays(self.execution.active)
+
+    def _holds_lease(self) -> bool:
+        """A worker that was frozen must not take up a run before it has learnt what became of its lease."""
+        return time.monotonic() < self._lease_end
 
     def drain(self, seconds: float) -> None:
         """Take nothing new; let runs end for `seconds`, then end them and hand them back; sign off."""
-        self.execution.refusing = True
         self._set_state(WorkerState.DRAINING)
+        self.execution.stop_claiming()
         log.info("draining", runs=len(self.execution.active), seconds=seconds)
         if not self._wait_idle(seconds):
             log.warning("ending what did not end", runs=sorted(self.execution.active))
             self.execution.end_all(Control.STOPPING)
             self._wait_idle(settings.SCHEDULER_KILL_GRACE_SECONDS + 5)
         self._stop.set()
+        self.execution.close()
         for thread in self._threads:
             thread.join(timeout=5)
-        self.execution.close()
         self._set_state(WorkerState.OFFLINE)
         hosts.pool.close()
+        end_strays(())
         reaper.close()
         with self._publisher_lock:
             self._publisher.close()
@@ -129,9 +161,9 @@ class Node:
         return not self.execution.active
 
     def _set_state(self, state: str) -> None:
-        now = rowset.database_now()
-        stopped = {"stopped_at": now} if state == WorkerState.OFFLINE else {}
         try:
+            now = rowset.database_now()
+            stopped = {"stopped_at": now} if state == WorkerState.OFFLINE else {}
             alive = Worker.objects.filter(pk=self.id, state__in=(WorkerState.ONLINE, WorkerState.DRAINING))
             alive.update(state=state, **stopped)
             nudge()
@@ -164,6 +196,9 @@ class Node:
     def _die(self) -> None:
         """A zombie must not go on: its runs have been given away. End them and the process, at once."""
         log.critical("lease lost: ending all runs and this worker", runs=sorted(self.execution.active))
+        # First of all: nothing that ends now is written down as if it were still ours.
+        self.execution.refusing = True
+        self.execution.end_all(Control.LOST)
         reaper.close()
         os._exit(70)
 
@@ -204,9 +239,11 @@ def _lease() -> timedelta:
 
 
 def _raise_file_limit() -> None:
-    """A run holds up to five open files; take what the system allows."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    """A run holds up to seven open files. Runs inherit the limit, and some programs close every number up to it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _drop_connection() -> None:

@@ -36,7 +36,7 @@ def unpack(envelope: Any) -> list[Pair]:
     if not all(isinstance(row, list) and len(row) == 2 and all(type(number) is int for number in row) for row in rows):
         raise BadEnvelope("malformed run reference")
     pairs = [(row[0], row[1]) for row in rows]
-    if not hmac.compare_digest(signature.encode(), _sign(pairs).encode()):
+    if not hmac.compare_digest(signature.encode("utf-8", "replace"), _sign(pairs).encode()):
         raise BadEnvelope("wrong signature")
     return pairs
 

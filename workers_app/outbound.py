@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
-import ssl
+import threading
 from collections.abc import Iterable
-from typing import Any
 
 import httpcore
 from django.conf import settings
 from httpcore._backends.sync import SyncBackend
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -26,11 +26,20 @@ class AddressRefused(Exception):
 
 def is_allowed(address: Address) -> bool:
     """Whether a run may connect there; an IPv6 form of an IPv4 address counts as that address."""
-    mapped = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
-    address = mapped or address
+    address = _embedded(address) or address
     if any(address in ipaddress.ip_network(allowed, strict=False) for allowed in settings.SCHEDULER_HTTP_ALLOW):
         return True
-    return address.is_global and not address.is_multicast
+    odd = address.is_multicast or address.is_reserved or getattr(address, "is_site_local", False)
+    return address.is_global and not odd
+
+
+def _embedded(address: Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that a mapped, 6to4 or NAT64 address leads to."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
 
 
 def resolve(host: str, port: int) -> str:
@@ -51,8 +60,10 @@ class CheckedBackend(httpcore.NetworkBackend):
 
     def __init__(self) -> None:
         self._inner = SyncBackend()
-        self._stream: httpcore.NetworkStream | None = None
-        self._aborted = False
+        self._lock = threading.Lock()
+        # A second handle of each connection: TLS takes the first one into an object that is not ours to touch.
+        self._handles: list[socket.socket] = []
+        self._aborted = threading.Event()
 
     def connect_tcp(
         self,
@@ -62,48 +73,32 @@ class CheckedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
+        if self._aborted.is_set():
+            raise httpcore.ConnectError("The run was ended before it could connect.")
         try:
             address = resolve(host, port)
         except OSError as error:
             raise httpcore.ConnectError(f"The name {host} is unknown: {error}.") from error
-        return self.track(self._inner.connect_tcp(address, port, timeout, local_address, socket_options))
-
-    def track(self, stream: httpcore.NetworkStream) -> httpcore.NetworkStream:
-        self._stream = stream
-        if self._aborted:
+        stream = self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+        with self._lock:
+            self._handles.append(stream.get_extra_info("socket").dup())
+        if self._aborted.is_set():
             self.abort()
-        return _TrackedStream(stream, self)
+        return stream
 
     def abort(self) -> None:
-        self._aborted = True
-        raw = self._stream.get_extra_info("socket") if self._stream is not None else None
-        if raw is not None:
-            with contextlib.suppress(OSError):
-                raw.shutdown(socket.SHUT_RDWR)
+        """Break every connection, now and later; whoever waits on one gets an error."""
+        with self._lock:
+            self._aborted.set()
+            for handle in self._handles:
+                with contextlib.suppress(OSError):
+                    handle.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        with self._lock:
+            for handle in self._handles:
+                handle.close()
+            self._handles.clear()
 
     def sleep(self, seconds: float) -> None:
         self._inner.sleep(seconds)
-
-
-class _TrackedStream(httpcore.NetworkStream):
-    """Passes everything on, and tells the backend when TLS puts another socket in place of the first."""
-
-    def __init__(self, inner: httpcore.NetworkStream, backend: CheckedBackend) -> None:
-        self._inner, self._backend = inner, backend
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, timeout)
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, timeout)
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        return self._backend.track(self._inner.start_tls(ssl_context, server_hostname, timeout))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)

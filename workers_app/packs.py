@@ -58,8 +58,12 @@ class Pack:
             self._pool.release(host)
         except HostDied as error:
             self._after_death(host, error)
-        for thread in self._spilled:
-            thread.join()
+        except BaseException:
+            host.close()
+            raise
+        finally:
+            for thread in self._spilled:
+                thread.join()
 
     def _collect(self, host: Host) -> None:
         while True:
@@ -116,13 +120,16 @@ class Pack:
         why = active.control.why or ("timeout" if running >= active.job.timeout_seconds else None)
         if why is None:
             return
-        if self._why is None:
+        if why == Control.LOST:
+            self._why = why
+            self._spill(host.take_back())
+            host.kill()
+        elif self._why is None:
             self._why = why
             self._terminated_at = time.monotonic()
-            if why == Control.LOST:
-                host.kill()
-            else:
-                host.terminate()
+            # Whatever ends this call, by TERM or with the whole host by KILL, must not reach the next one.
+            self._spill(host.take_back())
+            host.terminate(self._done)
         elif time.monotonic() - self._terminated_at >= settings.SCHEDULER_KILL_GRACE_SECONDS:
             host.kill()
 

@@ -53,16 +53,35 @@ def run_process(
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    reaper.add(child.pid)
     try:
-        return _Watch(child, control, sink, timeout).until_ended()
+        reaper.add(child.pid)
+        why = _Watch(child, control, sink, timeout).until_ended()
     finally:
-        end_group(child.pid, signal.SIGKILL)
+        end_leader(child.pid)
         child.wait()
-        reaper.remove(child.pid)
         for pipe in (child.stdout, child.stderr):
             if pipe is not None:
                 pipe.close()
+    return Ended(child.returncode, why)
+
+
+def end_leader(pid: int) -> None:
+    """Send KILL to the group that our child leads and wait for the child's end, without reaping it.
+
+    Until it is reaped its number belongs to nobody else: no signal of ours or of the reaper's can hit a stranger.
+    """
+    end_group(pid, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    reaper.remove(pid)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether our child has ended; does not reap it."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def end_group(pid: int, number: int) -> None:
@@ -84,14 +103,15 @@ class _Watch:
         self._open = 0
         self._exit_fd = -1
 
-    def until_ended(self) -> Ended:
+    def until_ended(self) -> str | None:
+        """Returns why it was ended, or None when it ended by itself."""
         try:
             self._register()
             while not self._over():
                 for key, _events in self._selector.select(self._next_wait()):
                     self._handle(key)
                 self._check_clock()
-            return Ended(self._child.wait(), self._why)
+            return self._why
         finally:
             self._selector.close()
             if self._exit_fd >= 0:
@@ -109,7 +129,7 @@ class _Watch:
             self._selector.register(self._exit_fd, selectors.EVENT_READ, "exit")
 
     def _over(self) -> bool:
-        if self._child.poll() is None:
+        if not has_ended(self._child.pid):
             return False
         if self._linger_until is None:
             self._linger_until = time.monotonic() + _LINGER_SECONDS
@@ -124,7 +144,8 @@ class _Watch:
 
     def _handle(self, key: selectors.SelectorKey) -> None:
         if key.data == "control":
-            self._selector.unregister(key.fileobj)
+            # Read, not ignored from now on: to lose the run outranks a cancel that is still waiting out its grace.
+            os.read(self._control.fd, 16)
             self._end(self._control.why or Control.CANCEL)
         elif key.data == "exit":
             self._selector.unregister(key.fileobj)
@@ -145,7 +166,7 @@ class _Watch:
 
     def _check_clock(self) -> None:
         now = time.monotonic()
-        if self._why is None and now >= self._deadline and self._child.poll() is None:
+        if self._why is None and now >= self._deadline and not has_ended(self._child.pid):
             self._end("timeout")
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = None
@@ -156,6 +177,8 @@ class _Watch:
         if why == Control.LOST:
             # Another attempt may be under way already: no grace.
             end_group(self._child.pid, signal.SIGKILL)
+            return
+        if self._kill_at is not None:
             return
         self._sink.note(f"Ending the process group: {why}.")
         end_group(self._child.pid, signal.SIGTERM)

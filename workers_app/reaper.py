@@ -1,43 +1,96 @@
-"""The reaper: a tiny process that outlives a killed worker just long enough to end the process groups of its runs.
+"""The reaper: a tiny process that outlives a killed worker just long enough to end the processes of its runs.
 
 A worker killed with -9 cannot end its children, and the runs they belong to are soon given to another worker. The
-worker tells its reaper on a pipe which groups it leads (`+PID`, `-PID`); when the pipe closes, the worker is gone and
-the reaper ends what is left. Run as a plain script: it imports nothing of ours.
+worker tells its reaper on a pipe which groups it leads (`+PID`, `-PID`) and that it lives (an empty line). When the
+pipe closes the worker is gone, and the reaper ends what is left. When the worker has said nothing for as long as its
+lease it is frozen, and its runs are about to be given away: the reaper ends them too. Run as a plain script: it imports
+nothing of ours.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import IO
+
+# In the environment of every run: which worker started it. A process that has left its group is found by it.
+MARK = "SCHEDULER_WORKER"
 
 
 def main() -> None:
-    """Read lines until the pipe closes, then send KILL to every group that is still named."""
+    """Obey the lines on standard input: arguments are the mark of the worker and its lease in seconds (0 for none)."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    mark, lease = sys.argv[1], float(sys.argv[2])
     groups: set[int] = set()
-    for line in sys.stdin.buffer:
-        if line[:1] == b"+":
-            groups.add(int(line[1:]))
-        else:
-            groups.discard(int(line[1:]))
+    rest = b""
+    while True:
+        if lease and not select.select([0], [], [], lease)[0]:
+            _end(groups, mark)
+            select.select([0], [], [])
+        data = os.read(0, 65536)
+        if not data:
+            break
+        # What has no newline at its end was being written when the worker died.
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            if line[:1] == b"+":
+                groups.add(int(line[1:]))
+            elif line:
+                groups.discard(int(line[1:]))
+    _end(groups, mark)
+
+
+def _end(groups: set[int], mark: str) -> None:
     for group in groups:
         with contextlib.suppress(OSError):
             os.killpg(group, signal.SIGKILL)
+    for pid in marked(mark):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def marked(mark: str) -> dict[int, str]:
+    """{process id: run id} of all processes that carry the mark of this worker in their environment; Linux only."""
+    wanted = f"{MARK}={mark}".encode()
+    found: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*") if mark else ():
+        # Gone meanwhile, or another user's.
+        with contextlib.suppress(OSError):
+            variables = (folder / "environ").read_bytes().split(b"\0")
+            if wanted in variables:
+                run = next((v for v in variables if v.startswith(b"SCHEDULER_RUN_ID=")), b"")
+                found[int(folder.name)] = run.partition(b"=")[2].decode()
+    return found
 
 
 class Reaper:
     """The worker's side: starts the reaper process, again if it dies, and tells it of groups. Thread-safe."""
 
     def __init__(self) -> None:
+        self.mark = ""
+        self._lease = 0.0
         self._lock = threading.Lock()
         self._groups: set[int] = set()
         self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, mark: str, lease: float) -> None:
+        """Start it ahead of the first run. `mark` stands in the environment of runs; after `lease` seconds without
+        `beat` everything is ended."""
+        with self._lock:
+            self.mark, self._lease = mark, lease
+            self._tell("\n")
+
+    def beat(self) -> None:
+        """Say that this worker lives."""
+        with self._lock:
+            self._tell("\n")
 
     def add(self, pid: int) -> None:
         """Have the process group that `pid` leads ended if this worker dies."""
@@ -46,18 +99,21 @@ class Reaper:
             self._tell(f"+{pid}\n")
 
     def remove(self, pid: int) -> None:
+        """Forget the group. Call it before the process is reaped: afterwards its number may be somebody else's."""
         with self._lock:
-            self._groups.discard(pid)
-            self._tell(f"-{pid}\n")
+            if pid in self._groups:
+                self._groups.discard(pid)
+                self._tell(f"-{pid}\n")
 
     def close(self) -> None:
         """Let the reaper end, and with it every group that was not removed."""
         with self._lock:
-            if self._process is not None:
+            process, self._process = self._process, None
+            self._groups.clear()
+            if process is not None and process.stdin is not None:
                 with contextlib.suppress(OSError):
-                    self._pipe().close()
-                self._process.wait()
-                self._process = None
+                    process.stdin.close()
+                process.wait()
 
     def _tell(self, line: str) -> None:
         for _attempt in range(2):
@@ -75,7 +131,7 @@ class Reaper:
     def _start(self) -> None:
         # In a session of its own, so that what kills the worker's group does not kill the reaper with it.
         self._process = subprocess.Popen(
-            [sys.executable, "-S", "-E", __file__],
+            [sys.executable, "-S", "-E", __file__, self.mark, str(self._lease)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import ssl
 import threading
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any
 
 import httpcore
@@ -13,8 +16,9 @@ import httpx
 
 from tasks_app.states import Reason, RunState
 from workers_app.jobs import Control, Job, Result
+from workers_app.lines import MAX_OUTPUT_JSON
 from workers_app.outbound import AddressRefused, CheckedBackend
-from workers_app.output import MAX_OUTPUT_JSON, STDOUT, OutputSink
+from workers_app.output import STDOUT, OutputSink, parse_json
 
 MOST_REDIRECTS = 5
 CONNECT_SECONDS = 10.0
@@ -43,26 +47,40 @@ def execute(job: Job, control: Control, sink: OutputSink) -> Result:
     try:
         with _client(backend, job.timeout_seconds) as client:
             request = client.build_request(params.get("method", "GET"), job.command, headers=headers, content=content)
-            return _judge(client.send(request, stream=True), params, sink)
+            return _judge(_send(client, request), params, sink)
     except AddressRefused as error:
         return Result(RunState.FAILED, Reason.ADDRESS_REFUSED, f"{error}.", retryable=False)
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
         return _failure(error, job, control, timed_out.is_set())
     finally:
         timer.cancel()
+        backend.close()
         sink.close()
 
 
 def _client(backend: CheckedBackend, timeout: float) -> httpx.Client:
-    transport = httpx.HTTPTransport(trust_env=False)
+    transport = httpx.HTTPTransport(verify=_ssl_context(), trust_env=False)
     # httpx offers no public way to choose the network backend; the pool below it does.
-    transport._pool = httpcore.ConnectionPool(
-        ssl_context=httpx.create_ssl_context(trust_env=False), network_backend=backend
-    )
+    transport._pool = httpcore.ConnectionPool(ssl_context=_ssl_context(), network_backend=backend)
     limits = httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
-    return httpx.Client(
-        transport=transport, trust_env=False, timeout=limits, follow_redirects=True, max_redirects=MOST_REDIRECTS
-    )
+    return httpx.Client(transport=transport, trust_env=False, timeout=limits)
+
+
+@cache
+def _ssl_context() -> ssl.SSLContext:
+    """Reading the certificate authorities takes some 20 ms; once is enough."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
+def _send(client: httpx.Client, request: httpx.Request) -> httpx.Response:
+    """Send, following redirects; httpx itself would first read the body of each one, however long it is."""
+    for _hop in range(MOST_REDIRECTS + 1):
+        response = client.send(request, stream=True)
+        if response.next_request is None:
+            return response
+        response.close()
+        request = response.next_request
+    raise httpx.TooManyRedirects("too many redirects", request=request)
 
 
 def _judge(response: httpx.Response, params: dict[str, Any], sink: OutputSink) -> Result:
@@ -70,14 +88,14 @@ def _judge(response: httpx.Response, params: dict[str, Any], sink: OutputSink) -
     body = bytearray()
     for chunk in response.iter_bytes():
         sink.feed(STDOUT, chunk)
-        body += chunk[: max(MAX_OUTPUT_JSON - len(body), 0)]
+        body += chunk[: MAX_OUTPUT_JSON + 1 - len(body)]
     status = response.status_code
     output: dict[str, Any] = {"status": status}
     if "json" in response.headers.get("content-type", ""):
         try:
-            output["body"] = json.loads(body)
-        except ValueError:
-            sink.note("The body says that it is JSON, and is not.")
+            output["body"] = _parsed(body)
+        except ValueError as error:
+            sink.note(f"The body says that it is JSON, but cannot be kept as output: {error}.")
     expected = params.get("expected_statuses")
     if status in expected if expected else 200 <= status < 300:
         return Result(RunState.SUCCEEDED, exit_code=0, output=output)
@@ -89,6 +107,12 @@ def _judge(response: httpx.Response, params: dict[str, Any], sink: OutputSink) -
         asked_delay=_retry_after(response.headers.get("retry-after")),
         retryable=status in _RETRYABLE,
     )
+
+
+def _parsed(body: bytearray) -> Any:
+    if len(body) > MAX_OUTPUT_JSON:
+        raise ValueError(f"it is larger than {MAX_OUTPUT_JSON} bytes")
+    return parse_json(bytes(body))
 
 
 def _failure(error: Exception, job: Job, control: Control, timed_out: bool) -> Result:
@@ -109,11 +133,11 @@ def _retry_after(value: str | None) -> float | None:
     """Seconds asked for by a Retry-After header, in either of its two forms (RFC 9110, 10.2.3)."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    if re.fullmatch(r"[0-9]{1,12}", value.strip()):
         return float(value)
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return max((at - datetime.now(UTC)).total_seconds(), 0.0)

@@ -31,7 +31,9 @@ def run_command(
         env = child_environment(job) | {"TMPDIR": folder, "PWD": folder} | (extra_env or {})
         ended = run_process(argv, env=env, cwd=folder, timeout=job.timeout_seconds, control=control, sink=sink)
     except OSError as error:
-        return Result(RunState.FAILED, Reason.COMMAND_NOT_FOUND, f"The command could not be started: {error}.")
+        missing = isinstance(error, FileNotFoundError | PermissionError)
+        reason = Reason.COMMAND_NOT_FOUND if missing else Reason.INTERNAL
+        return Result(RunState.FAILED, reason, f"The command could not be started: {error}.")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     sink.close()
