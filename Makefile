@@ -35,6 +35,10 @@ else
 	exit $$status
 endif
 
+.PHONY: test-long
+test-long: dev ## The acceptance tests of recovery at full length: some six minutes
+	@TEST_LONG=1 $(BIN)/python -m scripts.test_services -- $(BIN)/python -m pytest tests/acceptance/test_recovery.py
+
 .PHONY: check
 check: dev ## Check format, lint, types, imports, migrations, settings, front-end files and translations
 	$(BIN)/ruff format --check $(SOURCES)

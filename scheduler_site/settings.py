@@ -148,6 +148,8 @@ LOGIN_URL = "console:sign_in"
 LOGIN_REDIRECT_URL = "console:overview"
 LOGOUT_REDIRECT_URL = "console:sign_in"
 ANONYMOUS_USER_NAME = None  # guardian: no anonymous row, nothing anonymous at all
+# Our key model has taken the place of knox's own, whose table would only be in the way.
+MIGRATION_MODULES = {"knox": None}
 KNOX_TOKEN_MODEL = "access_app.ApiKey"  # noqa: S105  (a model path, not a secret)
 REST_KNOX = {"TOKEN_PREFIX": "dts_", "TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Bearer"}
 
@@ -228,4 +230,5 @@ SCHEDULER_LOG_LEVEL = choice("SCHEDULER_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "W
 LOGGING_CONFIG = None
 configure_logging(SCHEDULER_LOG_FORMAT, SCHEDULER_LOG_LEVEL)
 PROMETHEUS_EXPORT_MIGRATIONS = False
-SILENCED_SYSTEM_CHECKS: list[str] = []
+# Whether HSTS covers subdomains and browsers' preload lists is for the owner of the domain to say, not for us.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]

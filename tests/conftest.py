@@ -82,7 +82,7 @@ def _is_first_process(config: pytest.Config) -> bool:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
     """The test database; child processes find it at DATABASE_URL, and emptying it leaves the rows of the migrations."""
     from django.db import connection
     from django.db.models.signals import post_migrate
@@ -91,10 +91,6 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
     os.environ["DATABASE_URL"] = (
         environment.database_url(name) if connection.vendor == "postgresql" else f"sqlite:///{name}"
     )
-    # knox makes the table of its own key model although ours has taken its place; no model knows it, so that emptying
-    # the tables (TRUNCATE) would stumble over its foreign key.
-    with django_db_blocker.unblock(), connection.cursor() as cursor:
-        cursor.execute("DROP TABLE IF EXISTS knox_authtoken")
     # A transactional test ends with every table emptied; the default project and pool are not its rows to take away.
     post_migrate.connect(_restore_defaults, dispatch_uid="tests")
     yield
