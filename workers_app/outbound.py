@@ -16,6 +16,8 @@ import httpcore
 from django.conf import settings
 from httpcore._backends.sync import SyncBackend
 
+# Protocol assignments, one cloud's metadata service among them; Python before 3.13 calls part of it global.
+_ASSIGNED = ipaddress.IPv4Network("192.0.0.0/24")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -30,7 +32,7 @@ def is_allowed(address: Address) -> bool:
     if any(address in ipaddress.ip_network(allowed, strict=False) for allowed in settings.SCHEDULER_HTTP_ALLOW):
         return True
     odd = address.is_multicast or address.is_reserved or getattr(address, "is_site_local", False)
-    return address.is_global and not odd
+    return address.is_global and not odd and address not in _ASSIGNED
 
 
 def _embedded(address: Address) -> ipaddress.IPv4Address | None:

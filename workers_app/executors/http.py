@@ -47,7 +47,11 @@ def execute(job: Job, control: Control, sink: OutputSink) -> Result:
     try:
         with _client(backend, job.timeout_seconds) as client:
             request = client.build_request(params.get("method", "GET"), job.command, headers=headers, content=content)
-            return _judge(_send(client, request), params, sink)
+            result = _judge(_send(client, request), params, sink)
+        if control.why is not None or timed_out.is_set():
+            # Breaking a connection looks like the end of an answer that did not say how long it is.
+            return _failure(ConnectionAbortedError(), job, control, timed_out.is_set())
+        return result
     except AddressRefused as error:
         return Result(RunState.FAILED, Reason.ADDRESS_REFUSED, f"{error}.", retryable=False)
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:

@@ -1,0 +1,241 @@
+"""Shell runs as real processes: their end, their limits, their environment, and that nothing of them is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks_app.states import Reason, RunState
+from tests.workers_app.jobs import is_alive, make_job, no_new_files, run, wait_until
+from workers_app import processes, reaper, strays
+from workers_app.executors import shell
+from workers_app.jobs import Control
+
+
+@pytest.fixture
+def quick(settings):
+    settings.SCHEDULER_KILL_GRACE_SECONDS = 0.5
+
+
+def cancelled_when(path: Path, control: Control, why: str = Control.CANCEL) -> threading.Thread:
+    """Ends the run once it has written the file."""
+
+    def wait() -> None:
+        assert wait_until(path.exists)
+        control.end(why)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize(
+    ("command", "state", "reason", "code"),
+    [
+        ("exit 0", RunState.SUCCEEDED, Reason.NONE, 0),
+        ("exit 3", RunState.FAILED, Reason.EXIT_CODE, 3),
+        ("no-such-command-anywhere", RunState.FAILED, Reason.COMMAND_NOT_FOUND, 127),
+        ("kill -9 $$", RunState.FAILED, Reason.EXIT_CODE, -9),
+    ],
+)
+def test_the_exit_code_decides(command, state, reason, code):
+    result, _lines = run(shell.execute, make_job(command))
+    assert (result.state, result.reason, result.exit_code) == (state, reason, code)
+
+
+def test_exit_code_75_asks_to_be_tried_again_later_and_others_do_not():
+    assert run(shell.execute, make_job("exit 75"))[0].asked_delay == 60
+    assert run(shell.execute, make_job("exit 74"))[0].asked_delay is None
+
+
+def test_a_command_too_long_for_the_system_fails_with_the_reason():
+    result, _lines = run(shell.execute, make_job("true #" + "ü" * 90_000))
+    assert result.state is RunState.FAILED and "too long" in result.detail
+
+
+def test_a_run_over_its_time_gets_term_and_may_clean_up(quick):
+    result, lines = run(shell.execute, make_job("trap 'echo bye; exit 0' TERM; sleep 60 & wait", timeout_seconds=0.3))
+    assert (result.state, result.reason) == (RunState.TIMED_OUT, Reason.TIMEOUT)
+    assert lines == ["Ending the process group: timeout.", "bye"]
+
+
+def test_a_run_that_ignores_term_is_killed_after_the_grace(quick):
+    started = time.monotonic()
+    result, _lines = run(shell.execute, make_job("trap '' TERM; while :; do sleep 0.05; done", timeout_seconds=0.3))
+    assert result.state is RunState.TIMED_OUT and result.exit_code == -signal.SIGKILL
+    assert 0.8 <= time.monotonic() - started < 5
+
+
+def test_a_cancel_ends_the_whole_group(quick, tmp_path):
+    control = Control()
+    pids = tmp_path / "pids"
+    thread = cancelled_when(pids, control)
+    command = f"sleep 60 & sleep 61 & echo $! > {pids}.new; jobs -p >> {pids}.new; mv {pids}.new {pids}; wait"
+    result, _lines = run(shell.execute, make_job(command), control)
+    thread.join()
+    assert (result.state, result.reason) == (RunState.CANCELLED, Reason.CANCEL_REQUESTED)
+    numbers = [int(number) for number in pids.read_text().split()]
+    assert len(numbers) == 3
+    assert wait_until(lambda: not any(map(is_alive, numbers)))
+
+
+def test_losing_the_run_outranks_a_cancel_that_waits_out_its_grace(settings, tmp_path):
+    settings.SCHEDULER_KILL_GRACE_SECONDS = 60.0
+    control = Control()
+    begun = tmp_path / "begun"
+
+    def lose() -> None:
+        assert wait_until(begun.exists)
+        control.end(Control.CANCEL)
+        assert wait_until((tmp_path / "asked").exists)
+        control.end(Control.LOST)
+
+    thread = threading.Thread(target=lose)
+    thread.start()
+    command = f"trap 'touch {tmp_path}/asked' TERM; touch {begun}; while :; do sleep 0.05; done"
+    started = time.monotonic()
+    result, _lines = run(shell.execute, make_job(command), control)
+    thread.join()
+    assert result.exit_code == -signal.SIGKILL and time.monotonic() - started < 20
+
+
+def test_a_grandchild_that_holds_the_pipe_neither_delays_the_end_nor_survives_it():
+    started = time.monotonic()
+    result, lines = run(shell.execute, make_job("sleep 60 & echo $!"))
+    assert result.state is RunState.SUCCEEDED
+    assert time.monotonic() - started < 10
+    assert wait_until(lambda: not is_alive(int(lines[0])))
+
+
+def test_what_a_grandchild_still_writes_at_the_end_is_read():
+    _result, lines = run(shell.execute, make_job("(sleep 0.3; echo late) & echo early"))
+    assert lines == ["early", "late"]
+
+
+def test_a_child_that_called_setsid_is_found_by_its_mark_and_ended(monkeypatch):
+    monkeypatch.setattr(reaper.reaper, "mark", "worker-under-test")
+    _result, lines = run(shell.execute, make_job("setsid sleep 60 >/dev/null 2>&1 & sleep 0.2; echo $!", run_id=7))
+    monkeypatch.setattr(reaper.reaper, "mark", "")
+    other = processes.subprocess.Popen(["sleep", "60"], env={"SCHEDULER_WORKER": "another", "SCHEDULER_RUN_ID": "7"})
+    try:
+        (pid,) = map(int, lines)
+        assert is_alive(pid), "the group alone does not catch it"
+        monkeypatch.setattr(reaper.reaper, "mark", "worker-under-test")
+        assert strays.end_strays({7}) == 0
+        assert strays.end_strays({8}) == 1
+        assert wait_until(lambda: not is_alive(pid))
+        assert is_alive(other.pid)
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_nothing_of_the_environment_of_the_worker_arrives(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgres://secret")
+    monkeypatch.setenv("LD_PRELOAD", "")
+    _result, lines = run(shell.execute, make_job("env"))
+    names = {line.partition("=")[0] for line in lines}
+    assert not names & {"DATABASE_URL", "LD_PRELOAD", "DJANGO_SETTINGS_MODULE", "SCHEDULER_SECRET_KEY", "VIRTUAL_ENV"}
+    assert {"PATH", "HOME", "LANG", "TMPDIR", "SCHEDULER_RUN_ID", "SCHEDULER_ATTEMPT", "SCHEDULER_TASK"} <= names
+
+
+def test_an_account_without_an_entry_can_run(monkeypatch):
+    from workers_app import environment
+
+    def unknown(_number: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr(environment.pwd, "getpwuid", unknown)
+    result, lines = run(shell.execute, make_job("echo $HOME $USER"))
+    assert result.state is RunState.SUCCEEDED and lines == [f"/ {os.geteuid()}"]
+
+
+def test_parameters_arrive_as_variables_and_never_as_text_of_the_command():
+    evil = "$(touch /tmp/never); `id`; '\"; exit 3; #"
+    params = {"name": evil, "n": 3, "deep": {"a": [1]}, "flag": True}
+    result, lines = run(
+        shell.execute, make_job('printf "%s\\n" "$PARAM_name" $PARAM_n "$PARAM_deep" $PARAM_flag', params=params)
+    )
+    assert lines == [evil, "3", '{"a": [1]}', "true"]
+    assert result.state is RunState.SUCCEEDED
+    assert run(shell.execute, make_job("echo '{{ params.n }} %(n)s'", params=params))[1] == ["{{ params.n }} %(n)s"]
+
+
+def test_the_folder_is_empty_at_the_start_and_gone_at_the_end():
+    _result, lines = run(shell.execute, make_job("pwd; ls -A; mkdir -p a/b; touch a/b/c; echo $TMPDIR"))
+    assert lines[0] == lines[1] and len(lines) == 2
+    assert not Path(lines[0]).exists()
+
+
+def test_the_folder_goes_also_when_the_run_is_ended(quick):
+    _result, lines = run(shell.execute, make_job("pwd; exec sleep 60", timeout_seconds=0.3))
+    assert lines[0].startswith("/") and not Path(lines[0]).exists()
+
+
+def test_runs_leave_no_file_open(quick):
+    run(shell.execute, make_job("true"))  # starts the reaper
+    with no_new_files():
+        for command in ("echo one", "exit 3", "sleep 60"):
+            run(shell.execute, make_job(command, timeout_seconds=0.2))
+        run(processes_of_nothing, make_job())
+
+
+def processes_of_nothing(job, control, sink):
+    return shell.run_command(["/no/such/program"], job, control, sink)
+
+
+def test_a_program_that_does_not_exist_is_a_failed_run_with_the_reason():
+    result, _lines = run(processes_of_nothing, make_job())
+    assert (result.state, result.reason) == (RunState.FAILED, Reason.COMMAND_NOT_FOUND)
+
+
+def test_a_reaper_that_cannot_start_does_not_leave_the_child_behind(monkeypatch, tmp_path):
+    def no_memory(pid: int) -> None:
+        (tmp_path / "pid").write_text(str(pid))
+        raise OSError("no memory")
+
+    monkeypatch.setattr(processes.reaper, "add", no_memory)
+    result, _lines = run(shell.execute, make_job("sleep 60"))
+    assert (result.state, result.reason) == (RunState.FAILED, Reason.INTERNAL)
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
+def test_the_number_of_a_child_is_not_free_until_the_reaper_has_forgotten_it(monkeypatch):
+    """A number that was reaped may be a stranger's by the time a signal is sent to its group."""
+    at_removal = []
+    removed = processes.reaper.remove
+
+    def remove(pid: int) -> None:
+        at_removal.append(Path(f"/proc/{pid}").exists())
+        removed(pid)
+
+    monkeypatch.setattr(processes.reaper, "remove", remove)
+    run(shell.execute, make_job("true"))
+    assert at_removal == [True]
+
+
+def test_output_is_passed_on_while_the_run_goes_on(tmp_path):
+    from workers_app.output import OutputSink
+
+    sink, control = OutputSink(1, 1), Control()
+    job = make_job(f"echo first; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; echo second")
+    thread = threading.Thread(target=shell.execute, args=(job, control, sink))
+    thread.start()
+    rows: list[dict] = []
+    assert wait_until(lambda: rows.extend(sink.drain()) or rows)
+    assert [line[2] for line in rows[0]["lines"]] == ["first"]
+    (tmp_path / "go").touch()
+    thread.join()
+    assert [line[2] for row in sink.drain() for line in row["lines"]] == ["second"]
+
+
+def test_yes_is_ended_in_time_although_it_floods(quick):
+    started = time.monotonic()
+    result, lines = run(shell.execute, make_job("yes", timeout_seconds=1.0))
+    assert result.state is RunState.TIMED_OUT and time.monotonic() - started < 10
+    assert any("left out" in line for line in lines)
