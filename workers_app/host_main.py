@@ -1,7 +1,7 @@
 """A warm host process: executes registered callables one after another, for `workers_app.hosts`.
 
 It reads packs of calls from one pipe and takes a token from a second before each call: the worker can take back the
-tokens that are left, and with them the calls not begun. Results go out on a pipe too, gathered for a moment.
+tokens that are left, and with them the calls not begun. Results and output go out on a pipe too.
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ import resource
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-FLUSH_SECONDS = 0.05
 MAX_OUTPUT_JSON = 64 * 1024
 PIECE = 16 * 1024
-MOST_WAITING = 1024 * 1024
 
 
 class RunEnded(BaseException):
@@ -30,56 +27,64 @@ class RunEnded(BaseException):
 
 
 class Outbox:
-    """Frames on their way to the worker: written at once when a pack ends, else after a moment by a thread, so that
-    results do not wait behind a call that takes long."""
+    """Frames for the worker, each written before the next call begins: when a callable takes the process down with it,
+    what the calls before it returned must not go down as well."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._lock = threading.Lock()
-        self._frames: list[str] = []
-        self._size = 0
-        self._filled = threading.Event()
-        threading.Thread(target=self._flush_late, daemon=True).start()
+        self._main = threading.get_ident()
+        self._writing = self._end_asked = False
 
     def put(self, frame: list[Any]) -> None:
-        text = json.dumps(frame, separators=(",", ":"))
+        data = (json.dumps(frame, separators=(",", ":")) + "\n").encode()
         with self._lock:
-            self._frames.append(text)
-            self._size += len(text)
-        self._filled.set()
-        # Never written here: a call that is ended in the middle of a write would tear the frame in two.
-        while self._size > MOST_WAITING:
-            time.sleep(0.001)
-
-    def flush(self) -> None:
-        with self._lock:
-            frames, self._frames, self._size = self._frames, [], 0
-            self._filled.clear()
-            data = "".join(frame + "\n" for frame in frames).encode("utf-8", "replace")
+            self._writing = threading.get_ident() == self._main
             while data:
                 data = data[os.write(self._fd, data) :]
+            self._writing = False
+        if self._end_asked and threading.get_ident() == self._main:
+            self._end_asked = False
+            raise RunEnded
 
-    def _flush_late(self) -> None:
-        while self._filled.wait():
-            time.sleep(FLUSH_SECONDS)
-            self.flush()
+    def end_call(self) -> None:
+        """Raise RunEnded; in the middle of a write only after it, as half a frame would be garbage to the worker."""
+        if not self._writing:
+            raise RunEnded
+        self._end_asked = True
 
 
 class Capture(io.TextIOBase):
-    """Stands in for sys.stdout or sys.stderr while a callable runs."""
+    """Stands in for sys.stdout or sys.stderr while a callable runs; passes on whole lines."""
 
     def __init__(self, outbox: Outbox, stream: str) -> None:
         self._outbox, self._stream = outbox, stream
+        self._begun = ""
         self.place = -1
 
     def writable(self) -> bool:
         return True
 
     def write(self, text: str) -> int:
+        whole, newline, rest = text.rpartition("\n")
+        if newline:
+            self._pass_on(self._begun + whole + newline)
+            self._begun = rest
+        else:
+            self._begun += text
+        if len(self._begun) > PIECE:
+            self.finish()
+        return len(text)
+
+    def finish(self) -> None:
+        """Pass on what has no newline at its end."""
+        text, self._begun = self._begun, ""
+        self._pass_on(text)
+
+    def _pass_on(self, text: str) -> None:
         # In pieces: one frame of a hundred megabytes would be read and decoded as a whole.
         for start in range(0, len(text), PIECE):
             self._outbox.put(["out", self.place, self._stream, text[start : start + PIECE]])
-        return len(text)
 
 
 class Host:
@@ -96,7 +101,6 @@ class Host:
 
     def serve(self) -> None:
         self._outbox.put(["ready"])
-        self._outbox.flush()
         for line in self._requests:
             for place, name, params in json.loads(line):
                 if not self._take_token():
@@ -104,7 +108,6 @@ class Host:
                 self._call(place, name, params)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             self._outbox.put(["end", peak])
-            self._outbox.flush()
 
     def _take_token(self) -> bool:
         try:
@@ -137,6 +140,8 @@ class Host:
             yield
         finally:
             self._under_way = -1
+            for capture in self._captures:
+                capture.finish()
             sys.stdout, sys.stderr = before
 
     def _on_term(self, _number: int, _frame: Any) -> None:
@@ -146,7 +151,7 @@ class Host:
             while part := os.read(self._ends, 4096):
                 meant += part
         if self._under_way >= 0 and str(self._under_way).encode() in meant.split():
-            raise RunEnded
+            self._outbox.end_call()
 
 
 def _output(value: Any) -> Any:

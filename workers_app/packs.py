@@ -16,6 +16,7 @@ from workers_app.output import OutputSink
 
 # A call that takes longer than this is no reason for the rest of its pack to wait.
 STUCK_SECONDS = 0.25
+GATHER_SECONDS = 0.002
 _NEVER = float("inf")
 Emit = Callable[[Active, OutputSink, Result], None]
 
@@ -72,7 +73,10 @@ class Pack:
                     host.peak_bytes = frame[1]
                     return
                 self._take(frame)
-            self._watch(host)
+            if self._done < len(self._entries):
+                self._watch(host)
+                # Short calls answer by the hundred; being woken for each would cost more than it takes to make them.
+                time.sleep(GATHER_SECONDS)
 
     def _next_wait(self) -> float:
         return STUCK_SECONDS if self._done < len(self._entries) else 5.0
@@ -110,8 +114,6 @@ class Pack:
 
     def _watch(self, host: Host) -> None:
         """Look after the call under way: spill what waits behind it, end it when it must end."""
-        if self._done >= len(self._entries):
-            return
         active, _sink = self._entries[self._done]
         running = time.monotonic() - self._current_since
         if running >= STUCK_SECONDS:

@@ -53,7 +53,7 @@ class Server:
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
 
     def url(self, path: str = "/") -> str:
         return f"http://127.0.0.1:{self._http.server_port}{path}"
@@ -149,7 +149,8 @@ def test_the_status_decides_and_only_passing_troubles_are_tried_again(server, st
 
 
 def asked_delay(server: Server, value: str) -> float | None:
-    return call(server.says(503, Retry_After=value))[0].asked_delay
+    delay: float | None = call(server.says(503, Retry_After=value))[0].asked_delay
+    return delay
 
 
 def test_retry_after_is_understood_in_both_forms(server):
@@ -219,7 +220,10 @@ def dribble(server: Server) -> str:
 
 
 def silence(server: Server) -> str:
-    server.answers["/"] = lambda _request: server.over.wait()
+    def answer(_request: BaseHTTPRequestHandler) -> None:
+        server.over.wait()
+
+    server.answers["/"] = answer
     return server.url()
 
 

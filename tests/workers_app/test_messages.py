@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_an_envelope_signed_with_another_key_is_refused(settings):
         unpack(foreign)
 
 
-GARBAGE = [
+GARBAGE: list[Any] = [
     None,
     "",
     [],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -11,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tasks_app.states import Reason, RunState
-from tests.workers_app.jobs import is_alive, make_job, no_new_files, run, wait_until
-from workers_app import processes, reaper, strays
+from tests.workers_app.jobs import is_alive, make_job, no_new_files, run, texts, wait_until
+from workers_app import reaper, strays
 from workers_app.executors import shell
 from workers_app.jobs import Control
 
@@ -121,7 +123,7 @@ def test_a_child_that_called_setsid_is_found_by_its_mark_and_ended(monkeypatch):
     monkeypatch.setattr(reaper.reaper, "mark", "worker-under-test")
     _result, lines = run(shell.execute, make_job("setsid sleep 60 >/dev/null 2>&1 & sleep 0.2; echo $!", run_id=7))
     monkeypatch.setattr(reaper.reaper, "mark", "")
-    other = processes.subprocess.Popen(["sleep", "60"], env={"SCHEDULER_WORKER": "another", "SCHEDULER_RUN_ID": "7"})
+    other = subprocess.Popen(["sleep", "60"], env={"SCHEDULER_WORKER": "another", "SCHEDULER_RUN_ID": "7"})
     try:
         (pid,) = map(int, lines)
         assert is_alive(pid), "the group alone does not catch it"
@@ -145,12 +147,10 @@ def test_nothing_of_the_environment_of_the_worker_arrives(monkeypatch):
 
 
 def test_an_account_without_an_entry_can_run(monkeypatch):
-    from workers_app import environment
-
     def unknown(_number: int) -> None:
         raise KeyError
 
-    monkeypatch.setattr(environment.pwd, "getpwuid", unknown)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
     result, lines = run(shell.execute, make_job("echo $HOME $USER"))
     assert result.state is RunState.SUCCEEDED and lines == [f"/ {os.geteuid()}"]
 
@@ -199,7 +199,7 @@ def test_a_reaper_that_cannot_start_does_not_leave_the_child_behind(monkeypatch,
         (tmp_path / "pid").write_text(str(pid))
         raise OSError("no memory")
 
-    monkeypatch.setattr(processes.reaper, "add", no_memory)
+    monkeypatch.setattr(reaper.reaper, "add", no_memory)
     result, _lines = run(shell.execute, make_job("sleep 60"))
     assert (result.state, result.reason) == (RunState.FAILED, Reason.INTERNAL)
     assert not is_alive(int((tmp_path / "pid").read_text()))
@@ -208,13 +208,13 @@ def test_a_reaper_that_cannot_start_does_not_leave_the_child_behind(monkeypatch,
 def test_the_number_of_a_child_is_not_free_until_the_reaper_has_forgotten_it(monkeypatch):
     """A number that was reaped may be a stranger's by the time a signal is sent to its group."""
     at_removal = []
-    removed = processes.reaper.remove
+    removed = reaper.reaper.remove
 
     def remove(pid: int) -> None:
         at_removal.append(Path(f"/proc/{pid}").exists())
         removed(pid)
 
-    monkeypatch.setattr(processes.reaper, "remove", remove)
+    monkeypatch.setattr(reaper.reaper, "remove", remove)
     run(shell.execute, make_job("true"))
     assert at_removal == [True]
 
@@ -226,12 +226,17 @@ def test_output_is_passed_on_while_the_run_goes_on(tmp_path):
     job = make_job(f"echo first; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; echo second")
     thread = threading.Thread(target=shell.execute, args=(job, control, sink))
     thread.start()
-    rows: list[dict] = []
-    assert wait_until(lambda: rows.extend(sink.drain()) or rows)
-    assert [line[2] for line in rows[0]["lines"]] == ["first"]
+    seen: list[str] = []
+
+    def look() -> bool:
+        seen.extend(texts(sink))
+        return bool(seen)
+
+    assert wait_until(look)
+    assert seen == ["first"]
     (tmp_path / "go").touch()
     thread.join()
-    assert [line[2] for row in sink.drain() for line in row["lines"]] == ["second"]
+    assert texts(sink) == ["second"]
 
 
 def test_yes_is_ended_in_time_although_it_floods(quick):

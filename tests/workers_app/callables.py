@@ -1,0 +1,96 @@
+"""Callables that behave badly in every way we know, for the tests of warm hosts. Named in SCHEDULER_CALLABLES there."""
+
+# ruff: noqa: T201  (what a callable prints is part of what is tested)
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tasks_app.callables import scheduler_callable
+
+
+@scheduler_callable
+def give(value: Any = None) -> Any:
+    return value
+
+
+@scheduler_callable
+def nested(depth: int) -> Any:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@scheduler_callable
+def not_json() -> object:
+    return object()
+
+
+@scheduler_callable
+def not_a_number() -> float:
+    return float("nan")
+
+
+@scheduler_callable
+def speak(text: str, times: int = 1) -> None:
+    for _ in range(times):
+        print(text)
+    print("to stderr", file=sys.stderr)
+
+
+@scheduler_callable
+def leave(code: int) -> None:
+    sys.exit(code)
+
+
+@scheduler_callable
+def drop_dead(code: int, trace: str) -> None:
+    with Path(trace).open("a") as file:
+        file.write("x")
+    os._exit(code)
+
+
+@scheduler_callable
+def pid() -> int:
+    return os.getpid()
+
+
+@scheduler_callable
+def wait(begun: str, cleaned: str = "", seconds: float = 60) -> None:
+    """Tell that it has begun, then sleep; tell when it is made to clean up."""
+    Path(begun).touch()
+    try:
+        time.sleep(seconds)
+    finally:
+        if cleaned:
+            Path(cleaned).touch()
+
+
+@scheduler_callable
+def stuck_in_c(begun: str) -> None:
+    """No signal handler of Python's runs during this."""
+    libc = ctypes.PyDLL(None)
+    Path(begun).touch()
+    for _ in range(60):
+        libc.usleep(999_999)
+
+
+@scheduler_callable
+def print_for_ever(begun: str) -> None:
+    Path(begun).touch()
+    while True:
+        print("x" * 100)
+
+
+@scheduler_callable
+def start_child(begun: str) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    Path(begun).write_text(str(child.pid))
+    time.sleep(60)
