@@ -108,12 +108,8 @@ class Reaper:
     def close(self) -> None:
         """Let the reaper end, and with it every group that was not removed."""
         with self._lock:
-            process, self._process = self._process, None
             self._groups.clear()
-            if process is not None and process.stdin is not None:
-                with contextlib.suppress(OSError):
-                    process.stdin.close()
-                process.wait()
+            self._drop()
 
     def _tell(self, line: str) -> None:
         for _attempt in range(2):
@@ -126,9 +122,18 @@ class Reaper:
                 pipe.flush()
                 return
             except BrokenPipeError:
-                self._process = None
+                self._drop()
+
+    def _drop(self) -> None:
+        """Give up the pipe to a reaper that has ended."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+            process.wait()
 
     def _start(self) -> None:
+        self._drop()
         # In a session of its own, so that what kills the worker's group does not kill the reaper with it.
         self._process = subprocess.Popen(
             [sys.executable, "-S", "-E", __file__, self.mark, str(self._lease)],

@@ -1,0 +1,397 @@
+"""From envelope to result, against a real database: what is claimed, tried again, handed back, and never lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import OperationalError
+
+from tasks_app import transitions
+from tasks_app.models import Run, RunEvent, RunOutput
+from tasks_app.states import Reason, RunState
+from tests.tasks_app.making import enqueue, make_task, plan, start, state_of
+from tests.workers_app.jobs import wait_until
+from workers_app import execution as execution_module
+from workers_app.execution import Execution
+from workers_app.jobs import Control, Job, Result
+from workers_app.output import OutputSink
+
+pytestmark = pytest.mark.django_db(transaction=True)
+WORKER = uuid4()
+Body = Callable[[Job, Control, OutputSink], Result]
+
+
+class Rung:
+    """What was handed back to the broker."""
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[int, int]] = []
+
+    def __call__(self, batch: Any) -> None:
+        self.pairs += [pair for _pool, pairs in batch for pair in pairs]
+
+
+@pytest.fixture
+def rung() -> Rung:
+    return Rung()
+
+
+@pytest.fixture
+def worker(rung: Rung) -> Iterator[Execution]:
+    made = Execution(worker_id=WORKER, actor="worker test", ring=rung)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def body(monkeypatch: pytest.MonkeyPatch) -> Callable[[Body], None]:
+    """Have every run do this instead of what its task says."""
+
+    def use(execute: Body) -> None:
+        monkeypatch.setattr(execution_module, "implementation", lambda _name: execute)
+
+    return use
+
+
+def queued(**fields: Any) -> int:
+    (id,) = plan(make_task(executor="shell", **{"command": "true", **fields}))
+    enqueue(id)
+    return id
+
+
+def row(id: int) -> Run:
+    return Run.objects.get(pk=id)
+
+
+def gives(state: RunState = RunState.SUCCEEDED, **result: Any) -> Body:
+    return lambda _job, _control, _sink: Result(state, **result)
+
+
+def until_ended(_job: Job, control: Control, _sink: OutputSink) -> Result:
+    ended = threading.Event()
+    control.on_end(ended.set)
+    assert ended.wait(20)
+    return Result(RunState.CANCELLED, Reason.CANCEL_REQUESTED)
+
+
+def in_background(worker: Execution, *ids: int) -> threading.Thread:
+    """The worker executes them on a thread; returns when all are under way."""
+    thread = threading.Thread(target=worker.execute, args=([(id, 1) for id in ids], "default"))
+    thread.start()
+    assert wait_until(lambda: set(ids) <= worker.active.keys())
+    return thread
+
+
+def test_a_queued_run_is_executed_with_its_own_parameters_and_its_result_kept(worker, body):
+    seen: list[Job] = []
+
+    def keep(job: Job, _control: Control, sink: OutputSink) -> Result:
+        seen.append(job)
+        sink.feed("stdout", b"hello\n")
+        return Result(RunState.SUCCEEDED, exit_code=0, output={"rows": 3})
+
+    body(keep)
+    task = make_task(executor="shell", command="load", params={"a": 1, "b": 1})
+    (id,) = plan(task, params={"b": 2})
+    enqueue(id)
+    worker.execute([(id, 1)], "default")
+    run = row(id)
+    assert (run.state, run.exit_code, run.output) == (RunState.SUCCEEDED, 0, {"rows": 3})
+    assert (seen[0].command, seen[0].params) == ("load", {"a": 1, "b": 2})
+    assert [line[2] for batch in RunOutput.objects.filter(run=id) for line in batch.lines] == ["hello"]
+    assert worker.active == {}
+
+
+def test_a_stale_message_starts_nothing(worker, body):
+    started: list[int] = []
+
+    def note(job: Job, _control: Control, _sink: OutputSink) -> Result:
+        started.append(job.run_id)
+        return Result(RunState.SUCCEEDED)
+
+    body(note)
+    other_attempt, waiting, running, cancelled, good = queued(), *plan(make_task(), 1), queued(), queued(), queued()
+    transitions.claim([(running, 1)], worker_id=uuid4(), now=datetime.now(UTC), actor="another")
+    transitions.cancel_unstarted([cancelled], now=datetime.now(UTC), actor="somebody")
+    worker.execute([(other_attempt, 2), (waiting, 1), (running, 1), (cancelled, 1), (10**9, 1), (good, 1)], "default")
+    assert started == [good]
+    assert [state_of(id) for id in (other_attempt, waiting, running, cancelled)] == [
+        "queued",
+        "waiting",
+        "running",
+        "cancelled",
+    ]
+
+
+def test_a_message_that_comes_twice_starts_one_run(worker, body):
+    started: list[int] = []
+
+    def note(job: Job, _control: Control, _sink: OutputSink) -> Result:
+        started.append(job.run_id)
+        return Result(RunState.SUCCEEDED)
+
+    body(note)
+    id = queued()
+    threads = [threading.Thread(target=worker.execute, args=([(id, 1), (id, 1)], "default")) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert started == [id]
+
+
+@pytest.mark.parametrize(
+    ("result", "retry_count", "state", "attempt"),
+    [
+        (Result(RunState.FAILED), 1, "waiting", 2),
+        (Result(RunState.TIMED_OUT), 1, "waiting", 2),
+        (Result(RunState.FAILED), 0, "failed", 1),
+        (Result(RunState.FAILED, retryable=False), 1, "failed", 1),
+        (Result(RunState.CANCELLED), 1, "cancelled", 1),
+        (Result(RunState.SUCCEEDED), 1, "succeeded", 1),
+    ],
+)
+def test_a_failure_is_tried_again_while_the_task_allows_it(worker, body, result, retry_count, state, attempt):
+    body(lambda _job, _control, _sink: result)
+    id = queued(retry_count=retry_count)
+    worker.execute([(id, 1)], "default")
+    assert (row(id).state, row(id).attempt) == (state, attempt)
+
+
+def test_the_delay_that_a_run_asks_for_is_kept(worker, body):
+    body(gives(RunState.FAILED, asked_delay=600.0))
+    id = queued(retry_count=1)
+    before = datetime.now(UTC)
+    worker.execute([(id, 1)], "default")
+    assert timedelta(seconds=599) < row(id).due_at - before < timedelta(seconds=620)
+
+
+def test_a_run_that_was_asked_to_cancel_is_not_tried_again(worker, body):
+    """The worker looks once a second; a run may fail in between."""
+
+    def fail_after_cancel(job: Job, _control: Control, _sink: OutputSink) -> Result:
+        if job.run_id == asked:
+            Run.objects.filter(pk=asked).update(cancel_requested_at=datetime.now(UTC))
+        return Result(RunState.FAILED)
+
+    body(fail_after_cancel)
+    asked, other = queued(retry_count=3), queued(retry_count=3)
+    worker.execute([(asked, 1)], "default")
+    worker.execute([(other, 1)], "default")
+    assert (row(asked).state, row(asked).attempt, row(asked).reason) == ("cancelled", 1, Reason.CANCEL_REQUESTED)
+    assert (row(other).state, row(other).attempt) == ("waiting", 2)
+
+
+@pytest.mark.parametrize(("retry_on_lost", "state", "attempt"), [(True, "waiting", 2), (False, "lost", 1)])
+def test_a_stopping_worker_hands_back_what_may_run_again_and_records_the_rest_as_lost(
+    worker, body, retry_on_lost, state, attempt
+):
+    body(until_ended)
+    id = queued(retry_on_lost=retry_on_lost)
+    thread = in_background(worker, id)
+    worker.end_all(Control.STOPPING)
+    thread.join()
+    assert (row(id).state, row(id).attempt, row(id).reason) == (state, attempt, Reason.WORKER_STOPPED)
+
+
+def test_a_run_that_somebody_cancelled_stays_cancelled_when_the_worker_stops(worker, body):
+    body(until_ended)
+    id = queued(retry_on_lost=True)
+    thread = in_background(worker, id)
+    worker.active[id].control.end(Control.CANCEL)
+    worker.end_all(Control.STOPPING)
+    thread.join()
+    assert row(id).state == "cancelled"
+
+
+def test_the_end_of_a_run_that_was_lost_changes_nothing(worker, body):
+    """A frozen worker comes back: its run is another worker's by now, at the next attempt."""
+    other = uuid4()
+
+    def lose(job: Job, _control: Control, _sink: OutputSink) -> Result:
+        now = datetime.now(UTC)
+        lost = transitions.Outcome(id, 1, RunState.WAITING, retry_at=now, worker_died=True)
+        assert transitions.recover([lost], now=now, actor="rescue") == {id}
+        start(id, worker_id=other)
+        return Result(RunState.SUCCEEDED, output={"by": "zombie"})
+
+    body(lose)
+    id = queued()
+    worker.execute([(id, 1)], "default")
+    run = row(id)
+    assert (run.state, run.attempt, run.worker_id, run.output) == ("running", 2, other, None)
+    assert worker.active == {}
+
+
+def test_nothing_is_recorded_of_a_run_that_is_known_to_be_lost(worker, body):
+    body(until_ended)
+    lost, other = queued(), queued()
+    threads = [in_background(worker, lost), in_background(worker, other)]
+    worker.active[lost].control.end(Control.LOST)
+    worker.active[other].control.end(Control.CANCEL)
+    for thread in threads:
+        thread.join()
+    assert (state_of(lost), state_of(other)) == ("running", "cancelled")
+
+
+def deep(levels: int) -> Any:
+    value: Any = None
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("refused", [{"output": deep(3000)}, {"exit_code": 2**40}], ids=["deep", "large"])
+def test_a_result_that_the_database_refuses_still_ends_the_run(worker, body, refused):
+    def end(job: Job, _control: Control, sink: OutputSink) -> Result:
+        sink.feed("stdout", b"said\n")
+        return Result(RunState.SUCCEEDED, **(refused if job.run_id == bad else {"output": {"fine": 1}}))
+
+    body(end)
+    bad, good = queued(), queued()
+    worker.execute([(bad, 1)], "default")
+    worker.execute([(good, 1)], "default")
+    assert (row(bad).state, row(bad).reason) == ("failed", Reason.INTERNAL)
+    assert (row(good).state, row(good).output) == ("succeeded", {"fine": 1})
+    assert worker.active == {}
+
+
+def test_an_executor_that_raises_fails_its_run(worker, body):
+    def broken(_job: Job, _control: Control, _sink: OutputSink) -> Result:
+        raise OSError(24, "Too many open files")
+
+    body(broken)
+    id = queued()
+    worker.execute([(id, 1)], "default")
+    assert (row(id).state, row(id).reason) == ("failed", Reason.INTERNAL)
+    assert "Too many open files" in row(id).reason_detail
+
+
+def test_a_claim_that_cannot_read_its_task_is_undone(worker, body, monkeypatch):
+    """Else the run would be ours for ever, and never begun."""
+    body(gives())
+    id = queued()
+    failures = iter([OperationalError("server closed the connection")])
+    load = worker._load_specs
+
+    def load_at_last(versions: set[int]) -> None:
+        for error in failures:
+            raise error
+        load(versions)
+
+    monkeypatch.setattr(worker, "_load_specs", load_at_last)
+    worker.execute([(id, 1)], "default")
+    assert state_of(id) == "succeeded"
+    assert RunEvent.objects.filter(run=id, to_state="running").count() == 1
+
+
+def test_a_result_is_kept_through_an_outage(worker, body, monkeypatch):
+    body(gives())
+    id = queued()
+    failures = iter([OperationalError("the database system is starting up")] * 3)
+    finish = transitions.finish
+
+    def finish_at_last(*arguments: Any, **options: Any) -> set[int]:
+        for error in failures:
+            raise error
+        return finish(*arguments, **options)
+
+    monkeypatch.setattr(transitions, "finish", finish_at_last)
+    worker.execute([(id, 1)], "default")
+    assert state_of(id) == "succeeded"
+
+
+def test_the_next_attempt_of_a_run_is_under_way_while_the_end_of_the_last_one_is_tidied_up(worker, body, monkeypatch):
+    """Claimed again on the same worker before the first thread is through: it must not be forgotten with the first."""
+    id = queued(retry_count=1)
+    second_began, first_done = threading.Event(), threading.Event()
+    record = worker._record
+
+    def record_slowly(*arguments: Any) -> set[int]:
+        moved = record(*arguments)
+        if not second_began.is_set():
+            enqueue(id)
+            threading.Thread(target=worker.execute, args=([(id, 2)], "default")).start()
+            assert second_began.wait(10)
+        return moved
+
+    def work(job: Job, _control: Control, _sink: OutputSink) -> Result:
+        if job.attempt == 2:
+            second_began.set()
+            assert first_done.wait(10)
+            return Result(RunState.SUCCEEDED)
+        return Result(RunState.FAILED)
+
+    monkeypatch.setattr(worker, "_record", record_slowly)
+    body(work)
+    worker.execute([(id, 1)], "default")
+    assert worker.active[id].job.attempt == 2
+    first_done.set()
+    assert wait_until(lambda: state_of(id) == "succeeded" and not worker.active)
+
+
+def test_a_worker_that_stops_hands_a_message_back_unopened(worker, rung, body):
+    body(gives())
+    id = queued()
+    worker.stop_claiming()
+    worker.execute([(id, 1)], "default")
+    assert state_of(id) == "queued" and rung.pairs == [(id, 1)]
+
+
+def test_a_worker_without_a_lease_claims_nothing(rung, body):
+    body(gives())
+    id = queued()
+    holds = [False]
+    worker = Execution(worker_id=WORKER, actor="worker test", ring=rung, holds_lease=lambda: holds[0])
+    worker.execute([(id, 1)], "default")
+    assert state_of(id) == "queued" and rung.pairs == [(id, 1)]
+    holds[0] = True
+    worker.execute([(id, 1)], "default")
+    assert state_of(id) == "succeeded"
+    worker.close()
+
+
+def test_the_rest_of_a_pack_does_not_wait_behind_a_long_run(worker, rung, body, monkeypatch):
+    monkeypatch.setattr(execution_module, "SHORT_SECONDS", 0.0)
+    body(gives())
+    first, second, third = (queued() for _ in range(3))
+    worker.execute([(first, 1), (second, 1), (third, 1)], "default")
+    assert [state_of(id) for id in (first, second, third)] == ["succeeded", "queued", "queued"]
+    assert rung.pairs == [(second, 1), (third, 1)]
+
+
+def test_a_stray_is_handed_back_and_a_run_of_another_worker_is_not(worker):
+    stray, other = plan(make_task(), 2)
+    start(stray, worker_id=WORKER)
+    start(other)
+    worker.hand_back([(stray, 1), (other, 1)])
+    assert wait_until(lambda: state_of(stray) == "waiting")
+    assert (row(stray).attempt, state_of(other)) == (2, "running")
+
+
+def test_output_is_in_the_database_while_the_run_goes_on(worker, body):
+    go = threading.Event()
+
+    def speak(_job: Job, _control: Control, sink: OutputSink) -> Result:
+        sink.feed("stdout", b"first\n")
+        assert go.wait(20)
+        sink.feed("stdout", b"second\n")
+        return Result(RunState.SUCCEEDED)
+
+    body(speak)
+    id = queued()
+    thread = in_background(worker, id)
+
+    def lines() -> list[str]:
+        worker.write_output()
+        return [line[2] for batch in RunOutput.objects.filter(run=id) for line in batch.lines]
+
+    assert wait_until(lambda: lines() == ["first"])
+    go.set()
+    thread.join()
+    assert lines() == ["first", "second"]

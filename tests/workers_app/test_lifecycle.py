@@ -1,0 +1,167 @@
+"""A worker's lease, its watch over its runs, and its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tasks_app import rowset
+from tasks_app.models import Run
+from tests.tasks_app.making import default_pool, make_task, plan, start, state_of
+from tests.workers_app.jobs import make_job, wait_until
+from workers_app import lifecycle
+from workers_app.jobs import Active, Control
+from workers_app.lifecycle import LeaseLost, Node
+from workers_app.models import Worker, WorkerState
+from workers_app.reaper import reaper
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def node(settings) -> Iterator[Node]:
+    """Started; its threads sleep, so that each step is the test's to take."""
+    settings.SCHEDULER_HEARTBEAT_SECONDS = 3600
+    settings.SCHEDULER_KILL_GRACE_SECONDS = 0.2
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("WATCH_SECONDS", "OUTPUT_SECONDS", "SWEEP_SECONDS", "PULSE_SECONDS"):
+            patch.setattr(lifecycle, name, 3600)
+        patch.setattr(lifecycle.hosts, "pool", lifecycle.hosts.HostPool())
+        made = Node(pool=default_pool(), slots=2, labels={"zone": "a"})
+        made.start()
+        yield made
+        made.execution.close()
+        made._stop.set()
+        for thread in made._threads:
+            thread.join(10)
+        reaper.close()
+        reaper.start("", 0)
+        reaper.close()
+
+
+def worker_row(node: Node) -> Worker:
+    return Worker.objects.get(pk=node.id)
+
+
+def under_way(node: Node, run: int, attempt: int = 1) -> Control:
+    active = Active(make_job(run_id=run, attempt=attempt))
+    node.execution.active[run] = active
+    return active.control
+
+
+def test_a_worker_registers_with_a_lease_and_renews_it(node):
+    row = worker_row(node)
+    assert (row.state, row.slots, row.labels) == (WorkerState.ONLINE, 2, {"zone": "a"})
+    Worker.objects.filter(pk=node.id).update(lease_until=row.started_at)
+    node.beat()
+    assert worker_row(node).lease_until > rowset.database_now() + timedelta(seconds=5)
+
+
+@pytest.mark.parametrize("gone", ["lost", "offline", "deleted"])
+def test_a_worker_that_is_held_for_dead_renews_nothing(node, gone):
+    if gone == "deleted":
+        Worker.objects.filter(pk=node.id).delete()
+    else:
+        Worker.objects.filter(pk=node.id).update(state=gone)
+    before = list(Worker.objects.filter(pk=node.id).values_list("lease_until"))
+    with pytest.raises(LeaseLost):
+        node.beat()
+    assert list(Worker.objects.filter(pk=node.id).values_list("lease_until")) == before
+
+
+def test_a_worker_that_lost_its_lease_ends_its_runs_and_itself(node, monkeypatch):
+    ended: list[Any] = []
+    control = under_way(node, 1)
+
+    class Ended(BaseException):
+        pass
+
+    def exit_process(code: int) -> None:
+        ended.append((code, control.why, node.execution.refusing))
+        raise Ended
+
+    monkeypatch.setattr(lifecycle.os, "_exit", exit_process)
+    Worker.objects.filter(pk=node.id).update(state=WorkerState.LOST)
+    with pytest.raises(Ended):
+        node._loop(0, node.beat)
+    assert ended == [(70, Control.LOST, True)]
+
+
+def test_a_worker_that_was_frozen_past_its_lease_claims_nothing_until_it_has_renewed_it(node, monkeypatch):
+    assert node._holds_lease()
+    later = time.monotonic() + 16
+    monkeypatch.setattr(lifecycle.time, "monotonic", lambda: later)
+    assert not node._holds_lease()
+    node.beat()
+    assert node._holds_lease()
+
+
+def test_the_watch_ends_what_was_cancelled_and_what_is_not_ours_any_more(node):
+    cancelled, fine, given_away, next_attempt, deleted = plan(make_task(), 5)
+    for id in (cancelled, fine, next_attempt, deleted):
+        start(id, worker_id=node.id)
+    start(given_away, worker_id=uuid4())
+    controls = {id: under_way(node, id) for id in (cancelled, fine, given_away, next_attempt, deleted)}
+    Run.objects.filter(pk=cancelled).update(cancel_requested_at=rowset.database_now())
+    Run.objects.filter(pk=next_attempt).update(attempt=2)
+    Run.objects.filter(pk=deleted).delete()
+    node.watch()
+    assert {id: control.why for id, control in controls.items()} == {
+        cancelled: Control.CANCEL,
+        fine: None,
+        given_away: Control.LOST,
+        next_attempt: Control.LOST,
+        deleted: Control.LOST,
+    }
+    node.execution.active.clear()
+
+
+def test_a_run_that_was_claimed_but_never_begun_is_handed_back_after_some_looks(node, monkeypatch):
+    stray, fine = plan(make_task(), 2)
+    start(stray, fine, worker_id=node.id)
+    under_way(node, fine)
+    node.watch()
+    assert state_of(stray) == "running", "one look may fall between the claim and the start"
+    monkeypatch.setattr(lifecycle, "STRAY_SECONDS", 0.0)
+    node.watch()
+    assert wait_until(lambda: state_of(stray) == "waiting")
+    assert (state_of(fine), Run.objects.get(pk=stray).attempt) == ("running", 2)
+    node.execution.active.clear()
+
+
+def test_draining_waits_for_runs_and_signs_off(node, in_thread):
+    under_way(node, 1)
+    draining = in_thread(node.drain, 20)
+    assert wait_until(lambda: worker_row(node).state == WorkerState.DRAINING)
+    assert not draining.done()
+    node.beat()
+    node.execution.active.clear()
+    draining.result(20)
+    row = worker_row(node)
+    assert row.state == WorkerState.OFFLINE and row.stopped_at is not None
+
+
+def test_draining_ends_what_does_not_end_in_time(node):
+    control = under_way(node, 1)
+    control.on_end(node.execution.active.clear)
+    node.drain(0.1)
+    assert control.why == Control.STOPPING
+    assert worker_row(node).state == WorkerState.OFFLINE
+
+
+def test_draining_goes_on_without_a_database(node, monkeypatch):
+    from django.db import OperationalError
+
+    def away(*_arguments: object) -> None:
+        raise OperationalError("no route")
+
+    monkeypatch.setattr(lifecycle.rowset, "database_now", away)
+    control = under_way(node, 1)
+    control.on_end(node.execution.active.clear)
+    node.drain(0.1)
+    assert control.why == Control.STOPPING

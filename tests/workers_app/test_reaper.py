@@ -1,0 +1,123 @@
+"""The reaper outlives its worker and ends what the worker led."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.workers_app.jobs import is_alive, no_new_files, wait_until
+from workers_app import reaper as module
+from workers_app.reaper import MARK, Reaper
+
+WORKER = """
+import subprocess, sys, time
+from workers_app.reaper import Reaper
+reaper = Reaper()
+reaper.start(sys.argv[1], float(sys.argv[2]))
+led = [subprocess.Popen(["sh", "-c", "sleep 60 & sleep 60"], start_new_session=True) for _ in range(2)]
+for child in led:
+    reaper.add(child.pid)
+reaper.remove(led[1].pid)
+gone = subprocess.Popen(["setsid", "sleep", "60"], env={"SCHEDULER_WORKER": sys.argv[1], "SCHEDULER_RUN_ID": "1"})
+print(*(child.pid for child in led), gone.pid, reaper._process.pid, flush=True)
+while True:
+    time.sleep(0.2)
+    reaper.beat()
+"""
+
+
+class Worker:
+    """A worker that leads one group, has let go of another, and whose run has a process outside of any."""
+
+    def __init__(self, lease: float) -> None:
+        root = Path(module.__file__).parent.parent
+        command = [sys.executable, "-c", WORKER, f"worker-{os.getpid()}-{id(self)}", str(lease)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
+        assert self.process.stdout is not None
+        self.led, self.let_go, self.gone, self.reaper = map(int, self.process.stdout.readline().split())
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        for group in (self.led, self.let_go, self.gone):
+            try:
+                os.killpg(group, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+
+@pytest.fixture
+def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
+    made = Worker(getattr(request, "param", 0.0))
+    yield made
+    made.close()
+
+
+def test_kill_9_of_a_worker_ends_its_children_and_what_left_their_group_and_nothing_else(worker):
+    assert all(map(is_alive, (worker.led, worker.let_go, worker.gone, worker.reaper)))
+    worker.process.kill()
+    assert wait_until(lambda: not is_alive(worker.led) and not is_alive(worker.gone))
+    assert wait_until(lambda: not is_alive(worker.reaper)), "the reaper goes when its work is done"
+    assert is_alive(worker.let_go)
+
+
+def ignores(pid: int, number: signal.Signals) -> bool:
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigIgn")]
+    return bool(int(line.split()[1], 16) & 1 << (number - 1))
+
+
+def test_the_reaper_does_not_hear_signals_meant_for_the_worker(worker):
+    meant_for_it = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    assert wait_until(lambda: all(ignores(worker.reaper, number) for number in meant_for_it)), "it has started"
+    for number in meant_for_it:
+        os.kill(worker.reaper, number)
+    worker.process.kill()
+    assert wait_until(lambda: not is_alive(worker.led))
+
+
+@pytest.mark.parametrize("worker", [1.5], indirect=True)
+def test_the_runs_of_a_frozen_worker_end_with_its_lease(worker):
+    assert is_alive(worker.led)
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    assert wait_until(lambda: not is_alive(worker.led) and not is_alive(worker.gone))
+    assert is_alive(worker.let_go) and is_alive(worker.reaper)
+
+
+def test_a_reaper_that_died_is_started_again_and_knows_the_groups():
+    reaper = Reaper()
+    child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    with no_new_files():
+        reaper.add(child.pid)
+        first = reaper._process
+        assert first is not None
+        first.kill()
+        first.wait()
+        first = None
+        reaper.beat()
+        assert reaper._process is not None and is_alive(reaper._process.pid)
+        reaper.close()
+    assert child.wait(10) == -signal.SIGKILL
+
+
+def test_the_last_word_of_a_dying_worker_is_not_taken_for_another_number():
+    """`+123` of `+12345` names a stranger."""
+    stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    command = [sys.executable, "-S", "-E", module.__file__, "", "0"]
+    reaper = subprocess.Popen(command, stdin=subprocess.PIPE)
+    reaper.communicate(f"+{stranger.pid}".encode(), timeout=10)
+    assert reaper.returncode == 0 and is_alive(stranger.pid)
+    stranger.kill()
+    stranger.wait()
+
+
+def test_without_a_mark_no_process_is_looked_for():
+    assert module.marked("") == {}
+    assert MARK == "SCHEDULER_WORKER"
