@@ -19,7 +19,7 @@ from console_app.views.schedule_edit import previewed, short_form_zone
 from tasks_app import queries
 from tasks_app.errors import InvalidInput, PermissionRefused, StaleEdit
 from tasks_app.executors import EXECUTORS
-from tasks_app.models import Project, Task
+from tasks_app.models import Pool, Project, Task
 from tasks_app.services import tasks
 
 
@@ -28,7 +28,7 @@ def new(request: HttpRequest, actor: Actor) -> HttpResponseBase:
     projects = _editable_projects(actor)
     if not projects.exists():
         raise PermissionRefused
-    form = TaskForm(request.POST or None, projects=projects, initial={"project": projects.first(), **_defaults()})
+    form = TaskForm(request.POST or None, projects=projects, initial=_defaults(projects))
     if request.method == "POST" and form.is_valid():
         try:
             task = tasks.create(actor, form.values(), now=timezone.now())
@@ -96,7 +96,9 @@ def _editable_projects(actor: Actor) -> Any:
     return Project.objects.filter(pk__in=editable)
 
 
-def _defaults() -> dict[str, Any]:
-    from tasks_app.models import Pool
-
-    return {"executor": "shell", "pool": Pool.objects.filter(name="default").first()}
+def _defaults(projects: Any) -> dict[str, Any]:
+    return {
+        "executor": "shell",
+        "project": projects.filter(name="default").first() or projects.first(),
+        "pool": Pool.objects.filter(name="default").first(),
+    }
