@@ -215,9 +215,9 @@ def test_the_end_of_a_run_that_was_lost_changes_nothing(worker, body):
 
     def lose(job: Job, _control: Control, _sink: OutputSink) -> Result:
         now = datetime.now(UTC)
-        lost = transitions.Outcome(id, 1, RunState.WAITING, retry_at=now, worker_died=True)
-        assert transitions.recover([lost], now=now, actor="rescue") == {id}
-        start(id, worker_id=other)
+        lost = transitions.Outcome(job.run_id, 1, RunState.WAITING, retry_at=now, worker_died=True)
+        assert transitions.recover([lost], now=now, actor="rescue") == {job.run_id}
+        start(job.run_id, worker_id=other)
         return Result(RunState.SUCCEEDED, output={"by": "zombie"})
 
     body(lose)
@@ -313,7 +313,7 @@ def test_the_next_attempt_of_a_run_is_under_way_while_the_end_of_the_last_one_is
     record = worker._record
 
     def record_slowly(*arguments: Any) -> set[int]:
-        moved = record(*arguments)
+        moved: set[int] = record(*arguments)
         if not second_began.is_set():
             enqueue(id)
             threading.Thread(target=worker.execute, args=([(id, 2)], "default")).start()

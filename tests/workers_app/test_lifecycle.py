@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,7 +15,7 @@ from tasks_app import rowset
 from tasks_app.models import Run
 from tests.tasks_app.making import default_pool, make_task, plan, start, state_of
 from tests.workers_app.jobs import make_job, wait_until
-from workers_app import lifecycle
+from workers_app import hosts, lifecycle
 from workers_app.jobs import Active, Control
 from workers_app.lifecycle import LeaseLost, Node
 from workers_app.models import Worker, WorkerState
@@ -31,7 +32,7 @@ def node(settings) -> Iterator[Node]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("WATCH_SECONDS", "OUTPUT_SECONDS", "SWEEP_SECONDS", "PULSE_SECONDS"):
             patch.setattr(lifecycle, name, 3600)
-        patch.setattr(lifecycle.hosts, "pool", lifecycle.hosts.HostPool())
+        patch.setattr(hosts, "pool", hosts.HostPool())
         made = Node(pool=default_pool(), slots=2, labels={"zone": "a"})
         made.start()
         yield made
@@ -85,7 +86,7 @@ def test_a_worker_that_lost_its_lease_ends_its_runs_and_itself(node, monkeypatch
         ended.append((code, control.why, node.execution.refusing))
         raise Ended
 
-    monkeypatch.setattr(lifecycle.os, "_exit", exit_process)
+    monkeypatch.setattr(os, "_exit", exit_process)
     Worker.objects.filter(pk=node.id).update(state=WorkerState.LOST)
     with pytest.raises(Ended):
         node._loop(0, node.beat)
@@ -95,7 +96,7 @@ def test_a_worker_that_lost_its_lease_ends_its_runs_and_itself(node, monkeypatch
 def test_a_worker_that_was_frozen_past_its_lease_claims_nothing_until_it_has_renewed_it(node, monkeypatch):
     assert node._holds_lease()
     later = time.monotonic() + 16
-    monkeypatch.setattr(lifecycle.time, "monotonic", lambda: later)
+    monkeypatch.setattr(time, "monotonic", lambda: later)
     assert not node._holds_lease()
     node.beat()
     assert node._holds_lease()
@@ -160,7 +161,7 @@ def test_draining_goes_on_without_a_database(node, monkeypatch):
     def away(*_arguments: object) -> None:
         raise OperationalError("no route")
 
-    monkeypatch.setattr(lifecycle.rowset, "database_now", away)
+    monkeypatch.setattr(rowset, "database_now", away)
     control = under_way(node, 1)
     control.on_end(node.execution.active.clear)
     node.drain(0.1)
