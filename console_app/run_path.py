@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import zip_longest
 
 from tasks_app.models import Run, RunEvent
 from tasks_app.states import TERMINAL, RunState
@@ -31,7 +32,7 @@ def steps(run: Run, events: Sequence[RunEvent]) -> list[Step]:
     entered = [event for event in events if _attempt_entered(event) == run.attempt]
     passed = [
         Step(event.to_state, event.at, following.at if following else None, is_current=following is None)
-        for event, following in zip(entered, [*entered[1:], None], strict=True)
+        for event, following in zip_longest(entered, entered[1:])
     ]
     if run.state in TERMINAL:
         return passed

@@ -46,7 +46,8 @@ def run_page(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
         "worker": Worker.objects.filter(pk=run.worker_id).first() if run.worker_id else None,
         "upstream": Run.objects.filter(downstream_edges__downstream=run).select_related("task").order_by("pk"),
         "downstream": Run.objects.filter(upstream_edges__upstream=run).select_related("task").order_by("pk"),
-        "reruns": run.reruns.order_by("pk"),
+        # By task and id, which are indexed: rerun_of alone would be a search through every run there is.
+        "reruns": Run.objects.filter(task=run.task, pk__gt=run.pk, rerun_of=run).order_by("pk"),
         "may": may,
     }
     if not is_fragment(request) and may[Verb.SEE_OUTPUT]:

@@ -38,6 +38,13 @@ def test_the_path_shows_what_was_passed_where_it_is_and_what_lies_ahead(task):
     assert _path(make_run(task, RunState.CANCELLED)) == [("waiting", True, False), ("cancelled", True, True)]
 
 
+def test_a_run_whose_events_were_pruned_still_has_its_page(as_bob, task):
+    run = make_run(task, RunState.FAILED)
+    run.events.all().delete()
+    assert _path(run) == []
+    assert "failed" in as_bob.get(f"/runs/{run.pk}/").text
+
+
 def test_a_retry_begins_a_path_of_its_own(task):
     run = _retried(task)
     assert _path(run) == [
