@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
+
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
@@ -9,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from tasks_app.models.resource import Pool
 from tasks_app.models.schedule import Schedule
 from tasks_app.models.task import Task, TaskVersion
-from tasks_app.states import LIVE, TERMINAL, UNSUCCESSFUL, Reason, RunState
+from tasks_app.states import ALLOWED, LIVE, TERMINAL, UNSUCCESSFUL, Reason, RunState
 
 STATE_CHOICES = [(state.value, state.value) for state in RunState]
 
@@ -147,6 +150,17 @@ class RunEvent(models.Model):
         verbose_name = _("run event")
         verbose_name_plural = _("run events")
         ordering = ("id",)
+        constraints = (
+            # A move that ALLOWED does not know cannot be recorded, and so not be made: both are one transaction.
+            models.CheckConstraint(
+                condition=reduce(
+                    or_,
+                    (Q(from_state=f.value, to_state__in=sorted(to)) for f, to in ALLOWED.items() if to),
+                    Q(from_state="", to_state=RunState.WAITING.value),
+                ),
+                name="run_event_is_an_allowed_move",
+            ),
+        )
 
     def __str__(self) -> str:
         return f"#{self.run_id}: {self.from_state} → {self.to_state}"
