@@ -14,6 +14,8 @@ VIOLATIONS = {
         where schedule_id is not null group by 1, 2 having count(*) > 1""",
     "I3 an attempt was started twice": """select run_id, attempt from tasks_app_runevent
         where to_state = 'running' group by 1, 2 having count(*) > 1""",
+    "I3 the attempt is not the number of starts": """select run.id from tasks_app_run run
+        where run.attempt < (select count(*) from tasks_app_runevent where run_id = run.id and to_state = 'running')""",
     "I4 an event leaves a terminal state": f"select run_id from tasks_app_runevent where from_state in {TERMINAL}",
     "I7 the last event is not the state": """select run.id from tasks_app_run run
         where run.state <> (select to_state from tasks_app_runevent where run_id = run.id order by id desc limit 1)""",
@@ -23,6 +25,12 @@ VIOLATIONS = {
     "I9 a start after a cancel": """select event.run_id from tasks_app_runevent event
         join tasks_app_run run on run.id = event.run_id
         where event.to_state = 'running' and event.at > run.cancel_requested_at""",
+    "I10 a start before its upstream had succeeded": """select down.id from tasks_app_run down
+        join tasks_app_rundependency edge on edge.downstream_id = down.id
+        join tasks_app_run up on up.id = edge.upstream_id
+        join tasks_app_runevent event on event.run_id = down.id and event.to_state = 'running'
+        where down.trigger_rule = 'all_success'
+        and (up.state <> 'succeeded' or up.finished_at > event.at)""",
     "I11 an active schedule looks back": """select id from tasks_app_schedule
         where enabled and next_fire_at < now() - interval '5 seconds'""",
 }

@@ -68,7 +68,7 @@ class Node:
     def start(self) -> None:
         """Register, then beat, watch and write output on threads of their own."""
         _raise_file_limit()
-        reaper.start(str(self.id), settings.SCHEDULER_LEASE_SECONDS)
+        reaper.start(str(self.id), _longest_silence())
         now = rowset.database_now()
         self._lease_end = time.monotonic() + settings.SCHEDULER_LEASE_SECONDS
         Worker.objects.create(
@@ -236,6 +236,12 @@ def become(fresh: Node) -> Node:
 
 def _lease() -> timedelta:
     return timedelta(seconds=settings.SCHEDULER_LEASE_SECONDS)
+
+
+def _longest_silence() -> float:
+    """Seconds after which a worker that says nothing counts as frozen: before others can take its lease for ended."""
+    lease: float = settings.SCHEDULER_LEASE_SECONDS
+    return max(lease - settings.SCHEDULER_HEARTBEAT_SECONDS - PULSE_SECONDS, lease / 2)
 
 
 def _raise_file_limit() -> None:

@@ -1,10 +1,10 @@
 """The reaper: a tiny process that outlives a killed worker just long enough to end the processes of its runs.
 
 A worker killed with -9 cannot end its children, and the runs they belong to are soon given to another worker. The
-worker tells its reaper on a pipe which groups it leads (`+PID`, `-PID`) and that it lives (an empty line). When the
-pipe closes the worker is gone, and the reaper ends what is left. When the worker has said nothing for as long as its
-lease it is frozen, and its runs are about to be given away: the reaper ends them too. Run as a plain script: it imports
-nothing of ours.
+worker tells its reaper on a pipe who it is and how long it may be silent (`=MARK SECONDS`, 0 for ever), which groups it
+leads (`+PID`, `-PID`) and that it lives (an empty line). When the pipe closes the worker is gone, and the reaper ends
+what is left. A worker that is silent for too long is frozen, and its runs are about to be given away: the reaper ends
+them too. Run as a plain script: it imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ MARK = "SCHEDULER_WORKER"
 
 
 def main() -> None:
-    """Obey the lines on standard input: arguments are the mark of the worker and its lease in seconds (0 for none)."""
+    """Obey the lines on standard input until it ends."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    mark, lease = sys.argv[1], float(sys.argv[2])
+    mark, longest = "", 0.0
     groups: set[int] = set()
     rest = b""
     while True:
-        if lease and not select.select([0], [], [], lease)[0]:
+        if longest and not select.select([0], [], [], longest)[0]:
             _end(groups, mark)
             select.select([0], [], [])
         data = os.read(0, 65536)
@@ -40,7 +40,10 @@ def main() -> None:
         # What has no newline at its end was being written when the worker died.
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
-            if line[:1] == b"+":
+            if line[:1] == b"=":
+                mark, _, seconds = line[1:].decode().partition(" ")
+                longest = float(seconds)
+            elif line[:1] == b"+":
                 groups.add(int(line[1:]))
             elif line:
                 groups.discard(int(line[1:]))
@@ -75,17 +78,17 @@ class Reaper:
 
     def __init__(self) -> None:
         self.mark = ""
-        self._lease = 0.0
+        self._longest = 0.0
         self._lock = threading.Lock()
         self._groups: set[int] = set()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, mark: str, lease: float) -> None:
-        """Start it ahead of the first run. `mark` stands in the environment of runs; after `lease` seconds without
-        `beat` everything is ended."""
+    def start(self, mark: str, longest: float) -> None:
+        """Start it ahead of the first run. `mark` stands in the environment of runs; after `longest` seconds
+        without `beat` everything is ended."""
         with self._lock:
-            self.mark, self._lease = mark, lease
-            self._tell("\n")
+            self.mark, self._longest = mark, longest
+            self._tell(self._introduction())
 
     def beat(self) -> None:
         """Say that this worker lives."""
@@ -116,13 +119,16 @@ class Reaper:
             try:
                 if self._process is None or self._process.poll() is not None:
                     self._start()
-                    line = "".join(f"+{pid}\n" for pid in sorted(self._groups))
+                    line = self._introduction() + "".join(f"+{pid}\n" for pid in sorted(self._groups))
                 pipe = self._pipe()
                 pipe.write(line.encode())
                 pipe.flush()
                 return
             except BrokenPipeError:
                 self._drop()
+
+    def _introduction(self) -> str:
+        return f"={self.mark} {self._longest}\n"
 
     def _drop(self) -> None:
         """Give up the pipe to a reaper that has ended."""
@@ -136,7 +142,7 @@ class Reaper:
         self._drop()
         # In a session of its own, so that what kills the worker's group does not kill the reaper with it.
         self._process = subprocess.Popen(
-            [sys.executable, "-S", "-E", __file__, self.mark, str(self._lease)],
+            [sys.executable, "-S", "-E", __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,

@@ -16,19 +16,12 @@ import pytest
 
 from scripts.probes import RABBITMQ
 from tests.acceptance.proxy import Proxy
+from tests.acceptance.work import create_schedules, create_sleepers, create_task, say, trigger
 from tests.invariants import violations
 
 pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
 LONG = os.environ.get("TEST_LONG") == "1"
 RECOVERY_SECONDS = 30
-_CREATE = """
-from django.utils import timezone
-from access_app.actors import system_actor
-from tasks_app.models import Pool, Project, Task
-from tasks_app.services import runs, schedules, tasks
-actor, now = system_actor("test"), timezone.now()
-home = {"project": Project.objects.get(name="default"), "pool": Pool.objects.get(name="default")}
-"""
 
 
 @pytest.fixture
@@ -44,7 +37,7 @@ def test_every_instant_of_many_schedules_gets_one_run_although_a_dispatcher_is_k
     stack.dispatcher()
     for _ in range(2):
         stack.worker(concurrency=4)
-    _create_schedules(stack, count, expression)
+    create_schedules(stack, count, expression)
     # Only instants after all schedules were there are counted.
     first = stack.value("select max(next_fire_at) from tasks_app_schedule") + timedelta(seconds=step)
     # Killed around the second nominal instant, where it is most likely to be in the middle of firing.
@@ -65,18 +58,15 @@ def test_every_instant_of_many_schedules_gets_one_run_although_a_dispatcher_is_k
             percentile_cont(0.99) within group (order by delay)
         from (select extract(epoch from started_at - nominal_at) * 1000 as delay from tasks_app_run where {window}) d"""
     )[0]
-    _say(
-        capsys, f"{expected} runs of {count} schedules, none twice; start after {p50:.0f} ms (p50), {p99:.0f} ms (p99)"
-    )
+    say(capsys, f"{expected} runs of {count} schedules, none twice; start after {p50:.0f} ms (p50), {p99:.0f} ms (p99)")
 
 
 def test_the_runs_of_a_killed_worker_are_rerun_or_recorded_lost_in_30_seconds_and_leave_no_process(stack, capsys):
     stack.dispatcher()
     stack.dispatcher()
     doomed = stack.worker(concurrency=4)
-    again, once = _create_sleepers(stack)
-    _trigger(stack, again, 2)
-    _trigger(stack, once, 2)
+    again, once = create_sleepers(stack)
+    trigger(stack, (again, 2), (once, 2))
     running = "select count(*) from tasks_app_run where state = 'running'"
     stack.wait_for("four running runs", lambda: stack.value(running) == 4, 20)
     survivor = stack.worker(concurrency=4)
@@ -93,7 +83,7 @@ def test_the_runs_of_a_killed_worker_are_rerun_or_recorded_lost_in_30_seconds_an
     assert alive == []
     assert stack.value("select count(*) from workers_app_worker where state = 'lost'") == 1
     assert survivor.process.poll() is None
-    _say(capsys, f"2 rerun and 2 recorded lost {seconds:.1f} s after kill -9 of their worker")
+    say(capsys, f"2 rerun and 2 recorded lost {seconds:.1f} s after kill -9 of their worker")
 
 
 def test_what_is_asked_for_while_the_broker_is_away_runs_once_when_it_is_back(stack, capsys):
@@ -105,18 +95,18 @@ def test_what_is_asked_for_while_the_broker_is_away_runs_once_when_it_is_back(st
     for _ in range(2):
         stack.dispatcher(**broker)
         stack.worker(concurrency=4, **broker)
-    task = _create_task(stack, "noop", "callable", "workers_app.samples.noop")
-    _trigger(stack, task, 20)
+    task = create_task(stack, "noop", "callable", "workers_app.samples.noop")
+    trigger(stack, (task, 20))
     done = "select count(*) from tasks_app_run where state = 'succeeded'"
     stack.wait_for("the runs before", lambda: stack.value(done) == 20, 20)
     proxy.cut()
-    _trigger(stack, task, 200)
+    trigger(stack, (task, 200))
     time.sleep(away)
     assert stack.value(done) == 20
     proxy.restore()
     back = time.monotonic()
     stack.wait_for("the runs meanwhile", lambda: stack.value(done) == 220, RECOVERY_SECONDS)
-    _say(capsys, f"200 runs done {time.monotonic() - back:.1f} s after a broker away for {away} s came back")
+    say(capsys, f"200 runs done {time.monotonic() - back:.1f} s after a broker away for {away} s came back")
     proxy.cut()
 
 
@@ -124,8 +114,8 @@ def test_runs_whose_messages_were_purged_are_announced_again(stack):
     from kombu import Connection
 
     stack.dispatcher()
-    task = _create_task(stack, "noop", "callable", "workers_app.samples.noop")
-    _trigger(stack, task, 300)
+    task = create_task(stack, "noop", "callable", "workers_app.samples.noop")
+    trigger(stack, (task, 300))
     queued = "select count(*) from tasks_app_run where state = 'queued'"
     stack.wait_for("queued runs", lambda: stack.value(queued) == 300, 20)
     with Connection(RABBITMQ.url()) as connection:
@@ -138,8 +128,8 @@ def test_runs_whose_messages_were_purged_are_announced_again(stack):
 def test_a_worker_told_to_stop_lets_its_runs_end_and_leaves_the_rest_to_others(stack):
     stack.dispatcher()
     leaving = stack.worker(concurrency=4)
-    task = _create_task(stack, "nap", "shell", "sleep 2; echo done")
-    _trigger(stack, task, 8)
+    task = create_task(stack, "nap", "shell", "sleep 2; echo done")
+    trigger(stack, (task, 8))
     stack.wait_for(
         "running runs", lambda: stack.value("select count(*) from tasks_app_run where state = 'running'") == 4, 20
     )
@@ -155,8 +145,8 @@ def test_a_worker_frozen_past_its_lease_ends_itself_and_overwrites_nothing(stack
     stack.dispatcher()
     lease = {"SCHEDULER_LEASE_SECONDS": "4", "SCHEDULER_HEARTBEAT_SECONDS": "1"}
     zombie = stack.worker(concurrency=2, **lease)
-    again, _once = _create_sleepers(stack, seconds=8)
-    _trigger(stack, again, 1)
+    again, _once = create_sleepers(stack, seconds=8)
+    trigger(stack, (again, 1))
     stack.wait_for("a running run", lambda: stack.value("select state from tasks_app_run") == "running", 20)
     stack.worker(concurrency=2)
     zombie.freeze()
@@ -167,39 +157,3 @@ def test_a_worker_frozen_past_its_lease_ends_itself_and_overwrites_nothing(stack
     assert zombie.process.returncode == 70
     stack.wait_for("the end of the run", lambda: stack.value("select state from tasks_app_run") == "succeeded", 30)
     assert stack.value("select attempt from tasks_app_run") == 2
-
-
-def _create_schedules(stack, count: int, expression: str) -> None:
-    stack.run(
-        "shell",
-        "-c",
-        f"""{_CREATE}
-for n in range({count}):
-    fields = {{**home, "name": f"t{{n}}", "executor": "callable", "command": "workers_app.samples.noop"}}
-    task = tasks.create(actor, fields, now=now)
-    schedules.create(actor, task, {{"kind": "cron", "expression": "{expression}"}}, now=timezone.now())
-""",
-    )
-
-
-def _create_sleepers(stack, seconds: int = 60) -> tuple[int, int]:
-    command = f"exec sleep {seconds}"
-    again = _create_task(stack, "again", "shell", command, retry_on_lost=True)
-    return again, _create_task(stack, "once", "shell", command)
-
-
-def _create_task(stack, name: str, executor: str, command: str, **fields: object) -> int:
-    given = {"name": name, "executor": executor, "command": command, **fields}
-    return int(
-        stack.run("shell", "-c", f"{_CREATE}print(tasks.create(actor, {given!r} | home, now=now).pk)").split()[-1]
-    )
-
-
-def _trigger(stack, task: int, count: int) -> None:
-    batch = f"[runs.Request() for _ in range({count})]"
-    stack.run("shell", "-c", f"{_CREATE}runs.trigger_batch(actor, Task.objects.get(pk={task}), {batch}, now=now)")
-
-
-def _say(capsys, text: str) -> None:
-    with capsys.disabled():
-        print(f"\n  {text}")  # noqa: T201  (the figures are what a long run is for)

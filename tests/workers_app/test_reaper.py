@@ -19,13 +19,16 @@ WORKER = """
 import subprocess, sys, time
 from workers_app.reaper import Reaper
 reaper = Reaper()
+# As a worker does that warms its hosts before it registers.
+early = subprocess.Popen(["sleep", "60"], start_new_session=True)
+reaper.add(early.pid)
 reaper.start(sys.argv[1], float(sys.argv[2]))
 led = [subprocess.Popen(["sh", "-c", "sleep 60 & sleep 60"], start_new_session=True) for _ in range(2)]
 for child in led:
     reaper.add(child.pid)
 reaper.remove(led[1].pid)
 gone = subprocess.Popen(["setsid", "sleep", "60"], env={"SCHEDULER_WORKER": sys.argv[1], "SCHEDULER_RUN_ID": "1"})
-print(*(child.pid for child in led), gone.pid, reaper._process.pid, flush=True)
+print(early.pid, *(child.pid for child in led), gone.pid, reaper._process.pid, flush=True)
 while True:
     time.sleep(0.2)
     reaper.beat()
@@ -40,14 +43,14 @@ class Worker:
         command = [sys.executable, "-c", WORKER, f"worker-{os.getpid()}-{id(self)}", str(lease)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
         assert self.process.stdout is not None
-        self.led, self.let_go, self.gone, self.reaper = map(int, self.process.stdout.readline().split())
+        self.early, self.led, self.let_go, self.gone, self.reaper = map(int, self.process.stdout.readline().split())
 
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
-        for group in (self.led, self.let_go, self.gone):
+        for group in (self.early, self.led, self.let_go, self.gone):
             try:
                 os.killpg(group, signal.SIGKILL)
             except ProcessLookupError:
@@ -64,7 +67,7 @@ def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
 def test_kill_9_of_a_worker_ends_its_children_and_what_left_their_group_and_nothing_else(worker):
     assert all(map(is_alive, (worker.led, worker.let_go, worker.gone, worker.reaper)))
     worker.process.kill()
-    assert wait_until(lambda: not is_alive(worker.led) and not is_alive(worker.gone))
+    assert wait_until(lambda: not any(map(is_alive, (worker.early, worker.led, worker.gone))))
     assert wait_until(lambda: not is_alive(worker.reaper)), "the reaper goes when its work is done"
     assert is_alive(worker.let_go)
 
@@ -84,7 +87,7 @@ def test_the_reaper_does_not_hear_signals_meant_for_the_worker(worker):
 
 
 @pytest.mark.parametrize("worker", [1.5], indirect=True)
-def test_the_runs_of_a_frozen_worker_end_with_its_lease(worker):
+def test_the_runs_of_a_frozen_worker_are_ended(worker):
     assert is_alive(worker.led)
     os.kill(worker.process.pid, signal.SIGSTOP)
     assert wait_until(lambda: not is_alive(worker.led) and not is_alive(worker.gone))
@@ -110,7 +113,7 @@ def test_a_reaper_that_died_is_started_again_and_knows_the_groups():
 def test_the_last_word_of_a_dying_worker_is_not_taken_for_another_number():
     """`+123` of `+12345` names a stranger."""
     stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
-    command = [sys.executable, "-S", "-E", module.__file__, "", "0"]
+    command = [sys.executable, "-S", "-E", module.__file__]
     reaper = subprocess.Popen(command, stdin=subprocess.PIPE)
     reaper.communicate(f"+{stranger.pid}".encode(), timeout=10)
     assert reaper.returncode == 0 and is_alive(stranger.pid)

@@ -1,0 +1,224 @@
+"""Work that means harm, faults below it and a stop in the middle: the rest of the runs must not feel it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from kombu import Connection, Producer
+
+from scripts.probes import RABBITMQ
+from tests.acceptance.work import NOOP, create_task, say, states, trigger
+from tests.invariants import violations
+from tests.services import Child, ProcessStack
+from workers_app import messages
+from workers_app.reaper import marked
+
+pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
+RECOVERY_SECONDS = 30
+ATTEMPTS_OF_ONE = "select count(*) from tasks_app_run where attempt <> 1"
+
+
+@pytest.fixture
+def stack(process_stack: ProcessStack) -> Iterator[ProcessStack]:
+    yield process_stack
+    assert violations(process_stack.rows) == {}
+
+
+def workers(stack: ProcessStack) -> list[str]:
+    return [str(key) for (key,) in stack.rows("select id from workers_app_worker")]
+
+
+def resident(child: Child) -> float:
+    """Megabytes of memory that the process holds."""
+    return float(psutil.Process(child.process.pid).memory_info().rss / 2**20)
+
+
+def test_floods_garbage_and_runaways_harm_neither_their_worker_nor_the_runs_beside_them(stack, capsys):
+    hostile = {
+        "yes": "yes",
+        "zeros": "cat /dev/zero",
+        "noise": "cat /dev/urandom",
+        "one line": "head -c 300000000 /dev/zero | tr '\\0' x",
+        "nested": "python3 -c 'print(chr(91) * 900 + chr(93) * 900)'",
+        "runaway": "setsid sleep 300 >/dev/null 2>&1 & echo gone",
+        "suicide": "kill -9 $$",
+        "signals everybody it can": "kill -TERM 0; sleep 300",
+    }
+    stack.dispatcher()
+    worker = stack.worker(concurrency=10)
+    tasks = [create_task(stack, name, "shell", command, timeout_seconds=4) for name, command in hostile.items()]
+    normal = create_task(stack, "normal", "shell", "echo fine")
+    before = resident(worker)
+    trigger(stack, *((task, 1) for task in tasks), (normal, 30))
+    stack.wait_for("every end", lambda: set(states(stack)) <= {"succeeded", "failed", "timed_out"}, 60)
+    ended = dict(
+        stack.rows("select task.name, run.state from tasks_app_run run join tasks_app_task task on task.id = task_id")
+    )
+    assert ended == {
+        "yes": "timed_out",
+        "zeros": "timed_out",
+        "noise": "timed_out",
+        "one line": "succeeded",
+        "nested": "succeeded",
+        "runaway": "succeeded",
+        "suicide": "failed",
+        "signals everybody it can": "failed",
+        "normal": "succeeded",
+    }
+    assert states(stack)["succeeded"] == 33
+    assert stack.rows("select state from workers_app_worker") == [("online",)]
+    (key,) = workers(stack)
+    stack.wait_for("the end of what left its run", lambda: not marked(key), 10)
+    grown = resident(worker) - before
+    largest = stack.value(
+        "select max(bytes) from (select sum(length(lines::text)) as bytes from tasks_app_runoutput group by run_id) o"
+    )
+    assert grown < 150, "memory stays flat"
+    assert largest < 8 * 2**20
+    say(capsys, f"floods of 4 s: worker grew by {grown:.0f} MB, largest output {largest / 2**20:.1f} MB as JSON")
+
+
+def test_garbage_and_repeats_on_the_queue_start_nothing_and_stop_nobody(stack):
+    stack.dispatcher()
+    task = create_task(stack, "noop", "callable", NOOP)
+    trigger(stack, (task, 20))
+    queued = "select id, attempt from tasks_app_run where state = 'queued'"
+    pairs = stack.wait_for("queued runs", lambda: found if len(found := stack.rows(queued)) == 20 else None, 20)
+    with Connection(RABBITMQ.url()) as connection:
+        producer = Producer(connection.default_channel)
+        for body, kind, headers in _garbage(pairs):
+            producer.publish(
+                body,
+                routing_key=f"{stack.prefix}.default",
+                exchange="",
+                content_type=kind,
+                content_encoding="utf-8",
+                headers=headers,
+            )
+    worker = stack.worker(concurrency=4)
+    stack.wait_for("all runs", lambda: states(stack) == {"succeeded": 20}, RECOVERY_SECONDS)
+    trigger(stack, (task, 20))
+    stack.wait_for("the runs after", lambda: states(stack) == {"succeeded": 40}, RECOVERY_SECONDS)
+    assert worker.process.poll() is None
+    assert stack.value(ATTEMPTS_OF_ONE) == 0
+
+
+def _garbage(pairs: list[tuple[int, int]]) -> Iterator[tuple[Any, str, dict[str, Any]]]:
+    def headers(name: str = messages.TASK_NAME) -> dict[str, Any]:
+        return {"lang": "py", "task": name, "id": "1", "root_id": "1", "argsrepr": "", "retries": 0}
+
+    def call(*arguments: Any) -> list[Any]:
+        return [list(arguments), {}, {}]
+
+    import json
+
+    yield b"\x80\x04", "application/x-python-serialize", headers()
+    yield b"not json", "application/json", headers()
+    yield b"\xff\xfe", "text/plain", {}
+    yield json.dumps(call()), "application/json", headers()
+    yield json.dumps(call(1, 2, 3)), "application/json", headers()
+    yield json.dumps(call({"v": 1, "runs": [[1, 1]], "sig": "0"})), "application/json", headers()
+    yield json.dumps(call({})), "application/json", headers("os.system")
+    for pair in pairs:
+        for attempt in (pair[1], pair[1], pair[1] + 1):
+            yield json.dumps(call(messages.pack([(pair[0], attempt)]))), "application/json", headers()
+
+
+def test_connections_to_the_database_cut_again_and_again_lose_nothing(stack, capsys):
+    children = [stack.dispatcher(), stack.dispatcher(), stack.worker(concurrency=4), stack.worker(concurrency=4)]
+    noop = create_task(stack, "noop", "callable", NOOP)
+    shell = create_task(stack, "nap", "shell", "sleep 0.3; echo done")
+    trigger(stack, (noop, 400), (shell, 60))
+    started = time.monotonic()
+    cuts = 0
+    while states(stack) != {"succeeded": 460}:
+        assert time.monotonic() - started < 2 * RECOVERY_SECONDS, f"{states(stack)}\n{stack.logs()}"
+        if cuts < 12:
+            cuts += stack.value(
+                "select count(pg_terminate_backend(pid)) > 0 from pg_stat_activity"
+                " where datname = current_database() and pid <> pg_backend_pid()"
+            )
+        time.sleep(0.25)
+    assert all(child.process.poll() is None for child in children)
+    assert stack.value("select count(*) from workers_app_worker where state <> 'online'") == 0
+    say(capsys, f"460 runs through {cuts} cuts of every database connection: {time.monotonic() - started:.1f} s")
+
+
+def test_a_worker_told_to_stop_under_load_loses_nothing_and_ends_in_time(stack, capsys):
+    stack.dispatcher()
+    stack.dispatcher()
+    noop = create_task(stack, "noop", "callable", NOOP)
+    nap = create_task(stack, "nap", "shell", "sleep 1; echo done")
+    leaving = stack.worker(concurrency=4)
+    stack.worker(concurrency=4)
+    trigger(stack, (nap, 12), (noop, 3000))
+    stack.wait_for("load", lambda: states(stack).get("succeeded", 0) > 300, 30)
+    asked = time.monotonic()
+    assert leaving.stop() == 0
+    seconds = time.monotonic() - asked
+    stack.wait_for("all runs", lambda: states(stack) == {"succeeded": 3012}, 60)
+    assert stack.value(ATTEMPTS_OF_ONE) == 0
+    assert stack.value("select count(*) from workers_app_worker where state = 'offline'") == 1
+    say(capsys, f"SIGTERM under load: the worker left after {seconds:.1f} s, 3,012 runs all at their first attempt")
+
+
+def test_a_worker_that_may_not_wait_hands_its_runs_back(stack):
+    """SIGTERM with a drain time shorter than the runs: what may run again does, the rest is recorded as lost."""
+    stack.dispatcher()
+    leaving = stack.worker(concurrency=4, SCHEDULER_DRAIN_SECONDS="1", SCHEDULER_KILL_GRACE_SECONDS="1")
+    again = create_task(stack, "again", "shell", "trap '' TERM; sleep 4 & wait; wait", retry_on_lost=True)
+    once = create_task(stack, "once", "shell", "sleep 300")
+    trigger(stack, (again, 1), (once, 1))
+    stack.wait_for("two running runs", lambda: states(stack) == {"running": 2}, 20)
+    stack.worker(concurrency=4)
+    leaving.process.send_signal(signal.SIGTERM)
+    stack.wait_for("both ends", lambda: states(stack) == {"lost": 1, "succeeded": 1}, RECOVERY_SECONDS)
+    assert stack.rows("select attempt, state from tasks_app_run order by task_id") == [(2, "succeeded"), (1, "lost")]
+
+
+def test_what_left_its_run_dies_with_a_killed_worker_and_a_frozen_worker_s_run_before_the_next_attempt(stack):
+    stack.dispatcher()
+    lease = {"SCHEDULER_LEASE_SECONDS": "6", "SCHEDULER_HEARTBEAT_SECONDS": "1"}
+    killed, frozen = stack.worker(concurrency=1, **lease), stack.worker(concurrency=1, **lease)
+    task = create_task(stack, "pair", "shell", "setsid sleep 301 & exec sleep 300", retry_on_lost=True)
+    trigger(stack, (task, 2))
+    keys = workers(stack)
+    stack.wait_for("two runs with two processes each", lambda: [len(marked(key)) for key in keys] == [2, 2], 20)
+    killed.kill()
+    frozen.freeze()
+    stack.wait_for("the end of all four", lambda: not any(marked(key) for key in keys), 10)
+    stack.worker(concurrency=2)
+    again = "select count(*) from tasks_app_run where state = 'running' and attempt = 2"
+    stack.wait_for("the second attempts", lambda: stack.value(again) == 2, RECOVERY_SECONDS)
+    frozen.thaw()
+    stack.wait_for("the end of the zombie", lambda: frozen.process.poll() == 70, 15)
+    assert stack.value(again) == 2
+
+
+def test_a_task_deleted_under_its_runs_takes_no_other_run_with_it(stack):
+    stack.dispatcher()
+    stack.worker(concurrency=4)
+    deleted = create_task(stack, "deleted", "shell", "while :; do echo line; sleep 0.05; done")
+    other = create_task(stack, "other", "shell", "echo fine")
+    trigger(stack, (deleted, 2))
+    stack.wait_for("two running runs", lambda: states(stack) == {"running": 2}, 20)
+    (key,) = workers(stack)
+    stack.run(
+        "shell",
+        "-c",
+        f"""
+from django.utils import timezone
+from access_app.actors import system_actor
+from tasks_app.models import Task
+from tasks_app.services import tasks
+tasks.delete(system_actor("test"), Task.objects.get(pk={deleted}), now=timezone.now())
+""",
+    )
+    trigger(stack, (other, 4))
+    stack.wait_for("the other runs", lambda: states(stack) == {"succeeded": 4}, RECOVERY_SECONDS)
+    stack.wait_for("the end of the deleted ones", lambda: not marked(key), 15)
