@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -28,6 +29,7 @@ from workers_app.doorbell import Publisher
 
 log = structlog.get_logger(__name__)
 RESCUE_SECONDS = 1.0
+RENEWAL_SECONDS = 2.0
 BEAT_SECONDS = 2.0
 LONGEST_PAUSE_AFTER_ERROR = 2.0
 FORGET_AFTER = timedelta(days=1)
@@ -63,6 +65,7 @@ class Dispatcher:
         self._waiter = Waiter()
         self._stop = threading.Event()
         self._rescue_at = self._beat_at = 0.0
+        self._reached_at = -math.inf
         self._started_at = datetime.now(UTC)
 
     def tick(self, now: datetime, *, rescue_too: bool = True) -> TickReport:
@@ -127,10 +130,15 @@ class Dispatcher:
     def _guarded_tick(self) -> TickReport:
         close_old_connections()
         clock = time.monotonic()
+        if clock - self._reached_at > settings.SCHEDULER_LEASE_SECONDS / 2:
+            # We have seen nothing for a while, as after an outage of the database: then the workers could not renew
+            # their leases either, and get the time to do so before anybody judges them.
+            self._rescue_at = clock + settings.SCHEDULER_HEARTBEAT_SECONDS + RENEWAL_SECONDS
         with_rescue = clock >= self._rescue_at
         if with_rescue:
             self._rescue_at = clock + RESCUE_SECONDS
         report = self.tick(datetime.now(UTC), rescue_too=with_rescue)
+        self._reached_at = time.monotonic()
         if clock >= self._beat_at:
             self._beat_at = clock + BEAT_SECONDS
             self._beat(report)

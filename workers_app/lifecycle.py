@@ -37,6 +37,7 @@ dropped = Counter("scheduler_messages_dropped_total", "Broker messages that were
 WATCH_SECONDS = 1.0
 OUTPUT_SECONDS = 0.5
 PULSE_SECONDS = 1.0
+AGAIN_SECONDS = 1.0
 SWEEP_SECONDS = 5.0
 STRAY_SECONDS = 5.0
 MOST_FILES = 65536
@@ -180,7 +181,9 @@ class Node:
         self._threads.append(thread)
 
     def _loop(self, seconds: float, step: Callable[[], None]) -> None:
-        while not self._stop.wait(seconds):
+        pause = seconds
+        while not self._stop.wait(pause):
+            pause = seconds
             try:
                 close_old_connections()
                 step()
@@ -189,6 +192,8 @@ class Node:
             except DatabaseFault as error:
                 log.warning("database out of reach", step=step.__name__, error=str(error).strip())
                 _drop_connection()
+                # The lease is to be renewed as soon as the database is back.
+                pause = min(seconds, AGAIN_SECONDS)
             except Exception:
                 log.exception("a worker step failed", step=step.__name__)
         _drop_connection()

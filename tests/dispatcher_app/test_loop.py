@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -240,3 +241,25 @@ def test_the_pause_lasts_to_the_next_instant_and_no_longer_than_a_tick(dispatche
     assert 1.5 < dispatcher._pause() <= 2.0
     Schedule.objects.update(next_fire_at=datetime.now(UTC) - timedelta(seconds=2))
     assert dispatcher._pause() == 0.0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_after_an_outage_workers_get_time_to_renew_their_leases_before_they_are_judged(monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    worker = make_worker(lease_until=later(days=-1))
+    dispatcher = Dispatcher(publisher=Bell())  # type: ignore[arg-type]
+
+    def state_after(seconds: float) -> str:
+        clock[0] += seconds
+        dispatcher._guarded_tick()
+        worker.refresh_from_db()
+        return worker.state
+
+    assert [state_after(0), state_after(3), state_after(3)] == [WorkerState.ONLINE] * 3
+    assert state_after(1) == WorkerState.LOST
+    worker.state = WorkerState.ONLINE
+    worker.save(update_fields=["state"])
+    assert state_after(20) == WorkerState.ONLINE, "nothing was heard of the database for longer than half a lease"
+    assert [state_after(3), state_after(3)] == [WorkerState.ONLINE] * 2
+    assert state_after(1) == WorkerState.LOST
