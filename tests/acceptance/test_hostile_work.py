@@ -171,7 +171,9 @@ def test_a_worker_that_may_not_wait_hands_its_runs_back(stack):
     """SIGTERM with a drain time shorter than the runs: what may run again does, the rest is recorded as lost."""
     stack.dispatcher()
     leaving = stack.worker(concurrency=4, SCHEDULER_DRAIN_SECONDS="1", SCHEDULER_KILL_GRACE_SECONDS="1")
-    again = create_task(stack, "again", "shell", "trap '' TERM; sleep 4 & wait; wait", retry_on_lost=True)
+    # Deaf to TERM and far longer than the test at its first attempt, over at once at its second.
+    deaf = "trap '' TERM; [ $SCHEDULER_ATTEMPT = 2 ] || sleep 300"
+    again = create_task(stack, "again", "shell", deaf, retry_on_lost=True)
     once = create_task(stack, "once", "shell", "sleep 300")
     trigger(stack, (again, 1), (once, 1))
     stack.wait_for("two running runs", lambda: states(stack) == {"running": 2}, 20)
