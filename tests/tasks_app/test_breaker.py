@@ -171,7 +171,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(events=EVENTS, capacity=st.sampled_from([None, 1, 3, 4]), ratio=st.sampled_from([None, 0.5]))
 def test_in_any_history_no_more_runs_go_than_the_wave_and_it_always_comes_back(
     events: list[tuple[str, bool, int]], capacity: int | None, ratio: float | None

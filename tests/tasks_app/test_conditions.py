@@ -198,7 +198,7 @@ CONDITIONS = st.recursive(
 OUTCOMES = st.fixed_dictionaries({}, optional=dict.fromkeys(sorted(ROOTS), JSON))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(text=CONDITIONS, values=OUTCOMES)
 def test_any_condition_has_an_answer_for_any_values(text: str, values: dict[str, Any]) -> None:
     held = parse(text).holds(values)
@@ -207,6 +207,7 @@ def test_any_condition_has_an_answer_for_any_values(text: str, values: dict[str,
     assert parse(f"({text}) or false").holds(values) is held
 
 
+@settings(deadline=None)
 @given(left=OPERANDS, right=OPERANDS, values=OUTCOMES)
 def test_equal_and_unequal_never_hold_together_and_order_has_one_direction(left: str, right: str, values: Any) -> None:
     held = {sign: parse(f"{left} {sign} {right}").holds(values) for sign in ("==", "!=", "<", ">", "<=", ">=")}
@@ -216,6 +217,7 @@ def test_equal_and_unequal_never_hold_together_and_order_has_one_direction(left:
     assert held["<"] == parse(f"{right} > {left}").holds(values)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab \"'\\()[].,0123<>=!-{}_" + "notandorinstate", max_size=40))
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     with suppress(ConditionError):

@@ -186,7 +186,7 @@ def left(chosen: list[Candidate], given: Limits) -> dict[Any, int]:
     return rest
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(runs=CANDIDATES, given=LIMITS, seed=st.integers(0, 9))
 def test_no_limit_is_broken_no_slot_is_left_idle_and_the_order_given_does_not_matter(
     runs: list[Candidate], given: Limits, seed: int
@@ -206,6 +206,7 @@ def test_no_limit_is_broken_no_slot_is_left_idle_and_the_order_given_does_not_ma
             assert each.id in ids or not fits
 
 
+@settings(deadline=None)
 @given(runs=CANDIDATES, free=st.integers(0, 12))
 def test_runs_without_keys_and_weights_start_by_effective_priority_alone(runs: list[Candidate], free: int) -> None:
     plain = [run(each.id, group=each.group, priority=each.priority, since=each.since) for each in runs]

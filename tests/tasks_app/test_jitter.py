@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks_app.jitter import jittered
@@ -38,6 +38,7 @@ def test_without_jitter_the_nominal_time_stays(most):
     assert jittered(NOMINAL, NEXT, most, "7") == NOMINAL
 
 
+@settings(deadline=None)
 @given(
     gap=st.one_of(st.none(), st.timedeltas(timedelta(microseconds=1), timedelta(days=400))),
     most=st.floats(0, 10**7),

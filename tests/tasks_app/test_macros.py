@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks_app.macros import MAX_CHARACTERS, MacroError, expand, names_of_run, references
@@ -161,17 +161,20 @@ PIECES = st.lists(st.sampled_from(["{{", "}}", "{", "}", " ", "run.id", "params"
 )
 
 
+@settings(deadline=None)
 @given(JSON.filter(lambda value: "{{" not in json.dumps(value)))
 def test_a_value_without_macros_stays_as_it_is(value: Any) -> None:
     assert expand(value, NAMES) == value
     assert references(value) == frozenset()
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_any_value_of_a_parameter_arrives_unchanged(value: Any) -> None:
     assert expand(["{{ params.x }}"], {"params": {"x": value}}) == [value]
 
 
+@settings(deadline=None)
 @given(PIECES)
 def test_any_text_is_replaced_or_refused_and_plain_braces_stay(text: str) -> None:
     with suppress(MacroError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks_app.overlap import Action, Overlapping, OverlapPolicy, decide
@@ -86,6 +86,7 @@ def test_a_limit_that_was_lowered_is_held():
     assert decide(P.SKIP, new=1, live=[1, 2, 3], limit=1) == Overlapping((SKIP,))
 
 
+@settings(deadline=None)
 @given(
     policy=st.sampled_from(OverlapPolicy),
     new=st.integers(0, 6),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks_app.rates import Allowance, Rate, allowance, allowance_by_count
@@ -52,6 +52,7 @@ def test_a_count_and_the_oldest_start_are_enough(limit, count, oldest, expected)
     assert allowance_by_count(Rate(limit, MINUTE), count, moment, NOW) == expected
 
 
+@settings(deadline=None)
 @given(
     limit=st.integers(1, 5),
     waits=st.lists(st.integers(0, 40), min_size=1, max_size=60),
@@ -66,6 +67,7 @@ def test_no_window_holds_more_than_the_limit(limit: int, waits: list[int], wante
         assert sum(end - MINUTE < start <= end for start in starts) <= limit
 
 
+@settings(deadline=None)
 @given(limit=st.integers(1, 5), seconds=st.lists(st.integers(0, 90), max_size=12))
 def test_the_next_time_is_the_first_at_which_one_may_start(limit: int, seconds: list[int]) -> None:
     rate, starts = Rate(limit, MINUTE), ago(*seconds)

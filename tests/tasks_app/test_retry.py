@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks_app.retry import (
@@ -133,6 +133,7 @@ def test_a_task_is_paused_after_so_many_failures_in_a_row(failures, limit, pause
     assert should_auto_pause(failures, limit) is paused
 
 
+@settings(deadline=None)
 @given(
     policy=st.builds(
         RetryPolicy,

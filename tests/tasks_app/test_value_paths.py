@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks_app.value_paths import look_up, scan, written
@@ -65,6 +65,7 @@ STEPS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(start=st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,5}", fullmatch=True), steps=st.lists(STEPS, max_size=5))
 def test_what_is_written_is_read_the_same(start: str, steps: list[str | int]) -> None:
     text = written((start, *steps))
