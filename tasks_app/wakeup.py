@@ -83,12 +83,22 @@ class Waiter:
         return False
 
     def _data_version(self) -> bool:
-        """Whether another connection has written to the file since the last look."""
+        """Whether another connection has written to the file since the last look.
+
+        The number means something only on one connection, so it is asked on one that is kept: Django's own may be
+        opened anew between two looks, and what was written then would go unseen.
+        """
+        import sqlite3
+
         try:
-            with connection.cursor() as cursor:
-                cursor.execute("PRAGMA data_version")
-                version = cursor.fetchone()[0]
-        except DatabaseError:
+            if self._listener is None:
+                name = connection.get_connection_params()["database"]
+                self._listener = sqlite3.connect(
+                    name, uri=True, isolation_level=None, timeout=1, check_same_thread=False
+                )
+            version = self._listener.execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.Error:
+            self.close()
             return False
         changed, self._seen_version = version != self._seen_version, version
         return bool(changed)

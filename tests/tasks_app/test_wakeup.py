@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from django.db import connection, transaction
 
+from tasks_app.models import Project
 from tasks_app.wakeup import Waiter, nudge
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -64,6 +66,21 @@ def test_stopping_ends_a_wait_soon(waiting, in_thread):
     waiting.stop()
     answer.result(20)
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL keeps what it was told while nobody waited")
+def test_what_another_process_wrote_between_two_waits_is_seen_although_the_connection_was_opened_anew(waiting):
+    waiting.wait(0.2)
+    waiting.wait(0.05)
+    assert waiting.wait(0.2) is False
+    connection.close()
+    other = sqlite3.connect(connection.get_connection_params()["database"], uri=True)
+    with other:
+        other.execute("INSERT INTO tasks_app_project (name, description, created_at) VALUES ('x', '', '2026-01-01')")
+    other.close()
+    assert Project.objects.filter(name="x").exists()
+    assert waiting.wait(5) is True
+    assert waiting.wait(0.2) is False
 
 
 @pytest.mark.postgresql

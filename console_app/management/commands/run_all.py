@@ -8,6 +8,7 @@ import signal
 import sys
 import urllib.error
 import urllib.request
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 
 from access_app.models import ApiKey
 from access_app.roles import Role
 from console_app.supervisor import Child, Supervisor, port_is_free
+from dispatcher_app.models import Dispatcher
 from tasks_app.models import Task
+from workers_app.models import Worker, WorkerState
 
 START_SECONDS = 60.0
 
@@ -38,8 +42,11 @@ class Command(BaseCommand):
         supervisor = Supervisor(_children(port))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: supervisor.stop())
+        began = timezone.now()
         supervisor.start()
-        if supervisor.wait_until(lambda: _answers(port), START_SECONDS):
+        serves = supervisor.wait_until(lambda: _answers(port) and _works(began), START_SECONDS)
+        # A generated password is shown now or never.
+        if serves or password:
             self._greet(port, password, key)
         code = supervisor.run()
         if code:
@@ -113,6 +120,12 @@ def _answers(port: int) -> bool:
             return True
     except (urllib.error.URLError, OSError):
         return False
+
+
+def _works(began: datetime) -> bool:
+    """Whether a dispatcher and a worker of this start are there; until then the printed command would seem to hang."""
+    workers = Worker.objects.filter(state=WorkerState.ONLINE, started_at__gte=began)
+    return workers.exists() and Dispatcher.objects.filter(started_at__gte=began).exists()
 
 
 def _port() -> int:
