@@ -25,7 +25,7 @@ from workers_app.batcher import Batcher, Closed
 from workers_app.executors import implementation
 from workers_app.jobs import Active, Control, Job, Result
 from workers_app.messages import Pair
-from workers_app.outcomes import heed_cancels, outcome_of, without_result
+from workers_app.outcomes import outcome_of, without_result
 from workers_app.output import OutputSink, Row, store
 from workers_app.packs import Pack
 
@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 # A callable is short when it takes less than this on average; only short ones are claimed by the pack.
 SHORT_SECONDS = 0.02
 CHUNK = 200
+LEASE_LOOK_SECONDS = 0.2
 _REMEMBERED_VERSIONS = 5000
 Finish = tuple[list[Outcome], list[Row]]
 Entry = tuple[Active, OutputSink, Result]
@@ -59,7 +60,11 @@ class Execution:
 
     def execute(self, pairs: list[Pair], pool: str) -> None:
         """Execute what is still ours to execute of an envelope of the pool's queue."""
-        while pairs and self._may_claim():
+        while pairs and not self.refusing:
+            if not self._holds_lease():
+                # Not handed back: with the database away from every worker, messages would only go round and round.
+                time.sleep(LEASE_LOOK_SECONDS)
+                continue
             try:
                 claimed, rest = self._claims.ask(pairs)
             except Closed:
@@ -239,7 +244,6 @@ class Execution:
             store([row for request in requests for row in request[1]])
             if not outcomes:
                 return [set() for _ in requests]
-            outcomes = heed_cancels(outcomes)
             moved = transitions.finish(outcomes, worker_id=self._worker_id, now=datetime.now(UTC), actor=self._actor)
             nudge()
         return [{outcome.id for outcome in request[0]} & moved for request in requests]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from tasks_app import retry
-from tasks_app.models import Run
 from tasks_app.states import Reason, RunState
 from tasks_app.transitions import Outcome
 from workers_app.jobs import Active, Control, Result
@@ -47,21 +45,3 @@ def without_result(outcome: Outcome, error: Exception) -> Outcome:
     ended = RunState.FAILED if outcome.state is RunState.SUCCEEDED else outcome.state
     detail = f"It ended as {outcome.state}, but its result could not be recorded: {error}"
     return replace(outcome, state=ended, reason=Reason.INTERNAL, detail=detail, exit_code=None, output=None)
-
-
-def heed_cancels(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The outcomes, with no further attempt for a run that somebody has asked to cancel.
-
-    Call it in the transaction that records them: the rows stay locked until then, so that no cancel comes in between.
-    """
-    again = [outcome.id for outcome in outcomes if outcome.state is RunState.WAITING]
-    if not again:
-        return list(outcomes)
-    rows = Run.objects.filter(pk__in=again).order_by("pk").select_for_update(no_key=True)
-    cancelled = {pk for pk, asked_at in rows.values_list("pk", "cancel_requested_at") if asked_at is not None}
-    return [_cancelled(outcome) if outcome.id in cancelled else outcome for outcome in outcomes]
-
-
-def _cancelled(outcome: Outcome) -> Outcome:
-    detail = f"Cancelled before another attempt. {outcome.detail}"
-    return replace(outcome, state=RunState.CANCELLED, reason=Reason.CANCEL_REQUESTED, detail=detail, retry_at=None)

@@ -350,16 +350,44 @@ def test_a_worker_that_stops_hands_a_message_back_unopened(worker, rung, body):
     assert state_of(id) == "queued" and rung.pairs == [(id, 1)]
 
 
-def test_a_worker_without_a_lease_claims_nothing(rung, body):
+def test_a_worker_without_a_lease_keeps_a_message_until_it_may_claim_again(rung, body):
     body(gives())
     id = queued()
+    asked = threading.Semaphore(0)
     holds = [False]
-    worker = Execution(worker_id=WORKER, actor="worker test", ring=rung, holds_lease=lambda: holds[0])
-    worker.execute([(id, 1)], "default")
-    assert state_of(id) == "queued" and rung.pairs == [(id, 1)]
+
+    def holds_lease() -> bool:
+        asked.release()
+        return holds[0]
+
+    worker = Execution(worker_id=WORKER, actor="worker test", ring=rung, holds_lease=holds_lease)
+    thread = threading.Thread(target=worker.execute, args=([(id, 1)], "default"))
+    thread.start()
+    for _look in range(3):
+        assert asked.acquire(timeout=10)
+    assert state_of(id) == "queued" and rung.pairs == []
     holds[0] = True
-    worker.execute([(id, 1)], "default")
-    assert state_of(id) == "succeeded"
+    thread.join(10)
+    assert state_of(id) == "succeeded" and rung.pairs == []
+    worker.close()
+
+
+def test_a_worker_told_to_stop_before_it_has_its_lease_back_hands_the_message_back(rung, body):
+    body(gives())
+    id = queued()
+    asked = threading.Event()
+
+    def holds_lease() -> bool:
+        asked.set()
+        return False
+
+    worker = Execution(worker_id=WORKER, actor="worker test", ring=rung, holds_lease=holds_lease)
+    thread = threading.Thread(target=worker.execute, args=([(id, 1)], "default"))
+    thread.start()
+    assert asked.wait(10)
+    worker.stop_claiming()
+    thread.join(10)
+    assert state_of(id) == "queued" and rung.pairs == [(id, 1)]
     worker.close()
 
 
