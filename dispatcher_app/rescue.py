@@ -88,10 +88,11 @@ def find_unclaimed(now: datetime, *, is_empty: Callable[[str], bool], limit: int
     overdue = Run.objects.filter(state=RunState.QUEUED, sweep_at__lte=now)
     if not overdue.exists():
         return []
+    # Before the transaction: on SQLite it holds the one write lock, and the broker may take its time to answer.
+    pools = [key for key, name in _pools_with_free_slots() if is_empty(name)]
+    if not pools:
+        return []
     with transaction.atomic():
-        pools = [key for key, name in _pools_with_free_slots() if is_empty(name)]
-        if not pools:
-            return []
         rows = overdue.filter(pool__in=pools).order_by("sweep_at", "pk")
         rows = rows.select_for_update(skip_locked=True, of=("self",), no_key=True)
         found = list(rows.only("id", "attempt", "task_id", "pool_id", "version_id", "queued_at")[:limit])

@@ -131,8 +131,7 @@ def _firing(task: Task, request: Request, now: datetime) -> Firing:
     version = task.version
     assert isinstance(version, TaskVersion)
     executors.check_params(version.executor, {**version.params, **_object(request.params)})
-    if request.priority is not None and not 0 <= request.priority <= 100:
-        raise InvalidInput(priority=_("Priority is a number from 0 to 100, or one of: low, normal, high, critical."))
+    priority_number(request.priority)
     key = request.idempotency_key
     if key is not None and (not 0 < len(key) <= 200 or "\x00" in key):
         raise InvalidInput(idempotency_key=_("An idempotency key has 1 to 200 characters."))

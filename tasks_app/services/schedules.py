@@ -19,7 +19,7 @@ from tasks_app.models.schedule import ScheduleKind
 from tasks_app.timing import Timing
 from tasks_app.wakeup import nudge
 
-FIELDS = (
+RULE_FIELDS = (
     "kind",
     "expression",
     "interval_seconds",
@@ -29,13 +29,9 @@ FIELDS = (
     "dst_repeat",
     "start_at",
     "end_at",
-    "catch_up",
-    "catch_up_window_seconds",
-    "max_catch_up",
     "enabled",
-    "note",
 )
-RULE_FIELDS = (*FIELDS[:9], "enabled")
+FIELDS = (*RULE_FIELDS, "catch_up", "catch_up_window_seconds", "max_catch_up", "note")
 LONGEST_SECONDS = 10 * 366 * 24 * 3600
 MOST_TO_CATCH_UP = 10_000
 
