@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec
@@ -73,13 +74,14 @@ def action(back: str) -> Callable[[View[P]], Entry[P]]:
 def live(tag_of: Callable[[], str]) -> Callable[[View[P]], View[P]]:
     """A page whose region polls: when the tag is the one that the browser has, answer 304 before anything is read.
 
-    `tag_of` must be cheap, and its answer must change whenever the region would.
+    `tag_of` must be cheap, and its answer must change whenever the region of one and the same address would.
     """
 
     def wrap(view: View[P]) -> View[P]:
         @wraps(view)
         def tagged(request: HttpRequest, actor: Actor, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
-            tag = tag_of()
+            # A filter form keeps the tag of its last answer and sends it with another query: the tag names the address.
+            tag = f"{tag_of()}.{zlib.crc32(request.get_full_path().encode())}"
             if is_fragment(request) and request.headers.get(TAG_HEADER) == tag:
                 return HttpResponseNotModified()
             request.META["console.tag"] = tag

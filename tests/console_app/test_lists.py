@@ -89,6 +89,20 @@ def test_a_poll_gets_only_the_region_and_304_while_nothing_changed(as_alice, tas
     assert changed["HX-PTag"] != tag
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("/runs/?task_name=ext", "/runs/?task_name=extr"),
+        ("/tasks/?name=ext", "/tasks/?name=extr"),
+        ("/runs/", "/tasks/"),
+    ],
+)
+def test_the_tag_of_one_address_is_no_304_at_another(as_alice, task, first, second):
+    tag = as_alice.get(first, headers=POLL)["HX-PTag"]
+    assert as_alice.get(second, headers={**POLL, "HX-PTag": tag}).status_code == 200
+    assert as_alice.get(first, headers={**POLL, "HX-PTag": tag}).status_code == 304
+
+
 @pytest.mark.parametrize("address", ["/", "/runs/", "/tasks/", "/workers/"])
 def test_an_unchanged_poll_costs_a_handful_of_cheap_queries(as_alice, task, address, django_assert_max_num_queries):
     make_run(task, RunState.RUNNING)

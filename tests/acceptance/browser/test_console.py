@@ -102,6 +102,24 @@ def test_a_filter_that_is_typed_is_kept_in_the_address(page: Page):
     expect(page.get_by_role("link", name="haystack")).to_have_count(0)
 
 
+def test_every_further_filter_is_answered_typed_or_selected(page: Page):
+    for name in ("sieve fine", "sieve coarse"):
+        _create_task(page, name, "true")
+    page.get_by_role("button", name="Run now").click()
+    page.wait_for_url(re.compile(r"/runs/\d+/$"))
+    page.goto("/runs/?task_name=sieve")
+    rows = page.locator("#region tbody tr")
+    search = page.get_by_role("searchbox")
+    expect(rows).to_have_count(1)
+    for typed, count in (("sieve f", 0), ("sieve c", 1), ("sieve x", 0), ("sieve", 1)):
+        search.fill(typed)
+        expect(rows).to_have_count(count)
+    for kind, count in (("scheduled", 0), ("manual", 1)):
+        page.get_by_label("Type").select_option(kind)
+        expect(rows).to_have_count(count)
+        page.wait_for_url(f"**/runs/?task_name=sieve&run_type={kind}")
+
+
 def test_keys_move_between_pages_and_rows_and_change_the_theme(page: Page):
     _create_task(page, "keyed", "true")
     page.keyboard.press("g")
