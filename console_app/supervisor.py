@@ -90,7 +90,7 @@ class Supervisor:
             self.stop()
 
     def _start(self, child: Child) -> None:
-        env = os.environ | {"SCHEDULER_DRAIN_SECONDS": os.environ.get("SCHEDULER_DRAIN_SECONDS", "10")}
+        env = os.environ | {"SCHEDULER_DRAIN_SECONDS": _drain_seconds()}
         child.started_at = time.monotonic()
         # A session of its own: Ctrl-C reaches the supervisor alone, which then ends the children in order.
         child.process = subprocess.Popen(
@@ -104,13 +104,18 @@ class Supervisor:
         running = [child.process for child in self._children if child.process is not None]
         for process in running:
             process.send_signal(signal.SIGTERM)
-        end = time.monotonic() + STOP_SECONDS + float(os.environ.get("SCHEDULER_DRAIN_SECONDS", "10"))
+        end = time.monotonic() + STOP_SECONDS + float(_drain_seconds())
         for process in running:
             try:
                 process.wait(timeout=max(end - time.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _drain_seconds() -> str:
+    """Shorter than a worker's own default: whoever pressed Ctrl-C is waiting."""
+    return os.environ.get("SCHEDULER_DRAIN_SECONDS", "10")
 
 
 def port_is_free(port: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,7 +11,7 @@ from django.core import checks
 from django.core.checks import CheckMessage, register
 from django.utils.translation import gettext as _
 
-BROKER_SCHEMES = ("memory", "amqp", "amqps", "pyamqp", "redis", "rediss", "redis-stream", "rediss-stream")
+BROKER_SCHEMES = ("memory", "amqp", "amqps", "pyamqp", "redis", "rediss")
 
 
 @register("scheduler")
@@ -40,7 +41,7 @@ def broker(**options: Any) -> list[CheckMessage]:  # noqa: ARG001
     """The broker must be one that we know; in production it must reach beyond one process."""
     scheme = urlsplit(settings.SCHEDULER_BROKER_URL).scheme
     if scheme not in BROKER_SCHEMES:
-        hint = _("Use amqp://, amqps://, redis://, rediss:// or redis-stream://, or leave it empty.")
+        hint = _("Use amqp://, amqps://, redis:// or rediss://, or leave it empty.")
         text = _("CELERY_BROKER_URL names the unknown scheme %(scheme)r.") % {"scheme": scheme}
         return [checks.Error(text, hint=hint, id="scheduler.E003")]
     if settings.PRODUCTION and scheme == "memory":
@@ -59,3 +60,21 @@ def key_prefix(**options: Any) -> list[CheckMessage]:  # noqa: ARG001
         return []
     hint = _("Leave TOKEN_PREFIX of REST_KNOX at 'dts_': secret scanners look for it.")
     return [checks.Error(_("API keys do not begin with dts_."), hint=hint, id="scheduler.E004")]
+
+
+@register("scheduler")
+def callables(**options: Any) -> list[CheckMessage]:  # noqa: ARG001
+    """The modules whose callables may run must be there to import."""
+    from importlib.util import find_spec
+
+    missing = [module for module in settings.SCHEDULER_CALLABLES if not _is_there(find_spec, module)]
+    hint = _("Correct SCHEDULER_CALLABLES, or install the module where workers run.")
+    text = _("The module %(module)s of SCHEDULER_CALLABLES cannot be found.")
+    return [checks.Error(text % {"module": module}, hint=hint, id="scheduler.E005") for module in missing]
+
+
+def _is_there(find_spec: Callable[[str], object], module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False

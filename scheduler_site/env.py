@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,15 @@ def positive(name: str, default: float) -> float:
     if value <= 0:
         raise ImproperlyConfigured(f"{name} is {value}; it must be above 0.")
     return value
+
+
+def networks(name: str) -> list[IPv4Network | IPv6Network]:
+    """Read address ranges separated by commas; raises ImproperlyConfigured for one that is none."""
+    texts: list[str] = env.list(name, [])
+    try:
+        return [ip_network(text, strict=False) for text in texts]
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: {error}. Write ranges such as 10.1.0.0/16, split by commas.") from None
 
 
 def database(name: str, default: str) -> dict[str, Any]:

@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from scheduler_site.env import env
+
 worker_class = "gthread"
-workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
-threads = int(os.environ.get("WEB_THREADS", "8"))
+workers = env.int("WEB_CONCURRENCY", 1)
+threads = env.int("WEB_THREADS", 8)
 timeout = 60
 graceful_timeout = 10
 keepalive = 5

@@ -9,7 +9,7 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from scheduler_site.env import BASE_DIR, choice, database, env, positive
+from scheduler_site.env import BASE_DIR, choice, database, env, networks, positive
 from scheduler_site.logging import configure_logging
 
 # --- Where and who --------------------------------------------------------------------------------------------------
@@ -43,7 +43,11 @@ def _secret_key() -> str:
 
 
 SECRET_KEY = _secret_key()
-ALLOWED_HOSTS = env.list("SCHEDULER_ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"] if not PRODUCTION else [])
+ALLOWED_HOSTS: list[str] = env.list(
+    "SCHEDULER_ALLOWED_HOSTS", [] if PRODUCTION else ["127.0.0.1", "localhost", "[::1]"]
+)
+if not ALLOWED_HOSTS:
+    raise ImproperlyConfigured("SCHEDULER_ALLOWED_HOSTS is empty. Name the hosts under which people reach the console.")
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("SCHEDULER_CSRF_TRUSTED_ORIGINS", [])
 
 # --- Applications ---------------------------------------------------------------------------------------------------
@@ -55,7 +59,6 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
-    "django.contrib.humanize",
     "rest_framework",
     "django_filters",
     "drf_spectacular",
@@ -64,7 +67,6 @@ INSTALLED_APPS = [
     "guardian",
     "django_celery_beat",
     "django_prometheus",
-    "django_htmx",
     "csp",
     "access_app",
     "tasks_app",
@@ -86,7 +88,6 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
-    "django_htmx.middleware.HtmxMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 ROOT_URLCONF = "scheduler_site.urls"
@@ -104,7 +105,6 @@ TEMPLATES = [
                 "django.template.context_processors.i18n",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "csp.context_processors.nonce",
             ],
         },
     },
@@ -129,7 +129,7 @@ SCHEDULER_KILL_GRACE_SECONDS = positive("SCHEDULER_KILL_GRACE_SECONDS", 5.0)
 SCHEDULER_SCRIPTS_DIR = Path(env.str("SCHEDULER_SCRIPTS_DIR", str(SCHEDULER_DATA_DIR / "scripts"))).resolve()
 SCHEDULER_CALLABLES: list[str] = env.list("SCHEDULER_CALLABLES", [])
 # Address ranges that `http` runs may reach although they are private, e.g. 10.1.0.0/16,127.0.0.0/8.
-SCHEDULER_HTTP_ALLOW: list[str] = env.list("SCHEDULER_HTTP_ALLOW", [])
+SCHEDULER_HTTP_ALLOW = networks("SCHEDULER_HTTP_ALLOW")
 SCHEDULER_OUTPUT_BYTES = int(positive("SCHEDULER_OUTPUT_BYTES", 1024 * 1024))
 SCHEDULER_LINE_BYTES = int(positive("SCHEDULER_LINE_BYTES", 16 * 1024))
 

@@ -6,7 +6,7 @@ So what a service refuses stands at its field like any other mistake, and a vali
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
@@ -15,6 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from access_app.actors import Actor
+from access_app.json_text import JSONFault, is_too_deep, loads
 from tasks_app import executors
 from tasks_app.errors import InvalidInput, SchedulerError
 from tasks_app.models import Pool, Project, Schedule, Task, TaskDependency, TaskVersion
@@ -63,20 +64,16 @@ class ServiceForm(AnyModelForm):
 
 
 class _StrictDecoder(json.JSONDecoder):
-    """JSON without NaN, Infinity and halves of surrogate pairs: no database and no page takes these."""
+    """JSON as every other door reads it, without halves of surrogate pairs: no database and no page takes these."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options, parse_constant=_no_constant)
-
-    def decode(self, s: str, *args: Any) -> Any:
-        value = super().decode(s, *args)
-        if storable_json(value) != value:
+    def decode(self, s: str, *_args: Any) -> Any:
+        try:
+            value = loads(s)
+        except JSONFault as fault:
+            raise json.JSONDecodeError(fault.problem, s, 0) from fault
+        if is_too_deep(value) or storable_json(value) != value:
             raise json.JSONDecodeError("characters that cannot be stored", s, 0)
         return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise json.JSONDecodeError("not a JSON value", name, 0)
 
 
 class TaskForm(ServiceForm):

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from access_app.json_text import is_too_deep, too_deep
 from tasks_app.callables import allowed_modules
 from tasks_app.errors import InvalidInput
 from tasks_app.texts import storable_json
@@ -127,13 +128,16 @@ def check(executor: str, command: str) -> None:
 
 
 def check_params(executor: str, params: Any) -> None:
-    """Raise InvalidInput at `params` when they do not fit the executor's schema or are larger than 64 KiB."""
+    """Raise InvalidInput at `params` when they do not fit the executor's schema, nest too deep or exceed 64 KiB."""
     import json
 
     if not isinstance(params, dict):
         raise InvalidInput(params=_("Parameters are an object of names and values."))
     if not params:
         return
+    # Before anything that recurses.
+    if is_too_deep(params):
+        raise InvalidInput(params=too_deep())
     text = json.dumps(params)
     if len(text) > MAX_PARAMS_BYTES:
         raise InvalidInput(params=_("Parameters may be at most 64 KiB."))

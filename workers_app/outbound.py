@@ -29,7 +29,7 @@ class AddressRefused(Exception):
 def is_allowed(address: Address) -> bool:
     """Whether a run may connect there; an IPv6 form of an IPv4 address counts as that address."""
     address = _embedded(address) or address
-    if any(address in ipaddress.ip_network(allowed, strict=False) for allowed in settings.SCHEDULER_HTTP_ALLOW):
+    if any(address in allowed for allowed in settings.SCHEDULER_HTTP_ALLOW):
         return True
     odd = address.is_multicast or address.is_reserved or getattr(address, "is_site_local", False)
     return address.is_global and not odd and address not in _ASSIGNED

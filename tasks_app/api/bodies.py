@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -140,11 +139,6 @@ class PoolBody(StrictSerializer):
 class PoolEditBody(StrictSerializer):
     slots = IntegerField(min_value=1, max_value=MAX_INT, allow_null=True, required=False)
     description = TextField(max_length=20_000, allow_blank=True, required=False)
-
-
-def with_time_zone(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a new schedule, in the installation's time zone unless they name one."""
-    return {"time_zone": settings.SCHEDULER_TIME_ZONE, **fields}
 
 
 class LogQuery(serializers.Serializer[Any]):

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from access_app.api.fields import InstantField, instant
 from access_app.api.views import ApiView, ListView, rendered_by
-from tasks_app.api.bodies import PreviewBody, ScheduleBody, with_time_zone
+from tasks_app.api.bodies import PreviewBody, ScheduleBody
 from tasks_app.api.lookups import find_task
 from tasks_app.api.shapes import ScheduleSerializer
 from tasks_app.models import Schedule
@@ -37,7 +37,7 @@ class TaskSchedulesView(ListView):
         """Add a schedule: `cron` with an `expression`, `interval` with `interval_seconds`, or `once` with `at`."""
         actor = self.actor
         task = find_task(actor, task_id)
-        fields = with_time_zone(self.read(ScheduleBody))
+        fields = self.read(ScheduleBody)
         return schedule_answer(schedules.create(actor, task, fields, now=self.now), 201)
 
 
@@ -88,7 +88,7 @@ class PreviewView(ApiView):
     )
     def post(self, request: Request) -> Response:  # noqa: ARG002
         """When a schedule would fire, by the same code that fires. Nothing is stored."""
-        fields: dict[str, Any] = with_time_zone(self.read(PreviewBody))
+        fields: dict[str, Any] = self.read(PreviewBody)
         after, count = fields.pop("after", self.now), fields.pop("count")
         task_id = fields.pop("task", None)
         hash_key = "" if task_id is None else find_task(self.actor, task_id).name

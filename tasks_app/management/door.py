@@ -15,6 +15,7 @@ from django.db import DatabaseError, OperationalError
 from django.utils.translation import gettext as _
 
 from access_app.actors import Actor, system_actor
+from access_app.json_text import JSONFault, NotJSON, loads
 from tasks_app.errors import InvalidInput, NotFound, SchedulerError
 from tasks_app.models import Project, Run, Task
 from tasks_app.queries import get_visible, runs_visible_to, tasks_visible_to
@@ -151,7 +152,7 @@ def run_values(run: Run) -> dict[str, Any]:
 def parse_params(pairs: Sequence[str]) -> dict[str, Any]:
     """Parameters from `name=value` texts: a value that is JSON is taken as such, any other as text.
 
-    Raises InvalidInput for a pair without `=` and for a name given twice.
+    Raises InvalidInput for a pair without `=`, a name given twice and JSON that nobody can mean.
     """
     params: dict[str, Any] = {}
     for pair in pairs:
@@ -166,14 +167,11 @@ def parse_params(pairs: Sequence[str]) -> dict[str, Any]:
 
 def _json_or_text(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+        return loads(text)
+    except NotJSON:
         return text
-
-
-def _no_constant(name: str) -> NoReturn:
-    # NaN and Infinity are words to us: the database refuses them as numbers.
-    raise ValueError(name)
+    except JSONFault as fault:
+        raise InvalidInput(param=str(fault)) from fault
 
 
 def _sentence(error: SchedulerError) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.translation import gettext as _
@@ -39,7 +40,7 @@ MOST_TO_CATCH_UP = 10_000
 def create(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime) -> Schedule:
     """Add a schedule to the task. `fields` are those of FIELDS. Raises InvalidInput at the field that is wrong."""
     require(actor, Verb.EDIT, task.project_id)
-    schedule = Schedule(task=task, fired_until=now)
+    schedule = _fresh(task, now)
     _assign(schedule, fields)
     _arm(schedule, now)
     with transaction.atomic():
@@ -97,7 +98,7 @@ def preview(fields: dict[str, Any], *, after: datetime, count: int, hash_key: st
 
     Returns {"fires": [{"at", "local", "badges"}], "expanded"}. Raises InvalidInput.
     """
-    schedule = Schedule(task=Task(name=hash_key), fired_until=after)
+    schedule = _fresh(Task(name=hash_key), after)
     _assign(schedule, fields)
     timing = timing_of(schedule)
     zone = cron.zone(schedule.time_zone)
@@ -141,6 +142,11 @@ def expanded(timing: Timing) -> str:
 def describe_fields(schedule: Schedule) -> dict[str, Any]:
     values = {name: getattr(schedule, name) for name in FIELDS}
     return {n: v.isoformat() if isinstance(v, datetime) else v for n, v in values.items()}
+
+
+def _fresh(task: Task, now: datetime) -> Schedule:
+    """A schedule that nobody has said anything of yet: in the installation's time zone."""
+    return Schedule(task=task, fired_until=now, time_zone=settings.SCHEDULER_TIME_ZONE)
 
 
 def _assign(schedule: Schedule, fields: dict[str, Any]) -> None:

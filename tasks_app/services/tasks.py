@@ -231,6 +231,8 @@ def _set_short_schedule(actor: Actor, task: Task, expression: str | None, now: d
 
 def _set_paused(actor: Actor, task: Task, paused: bool, reason: str, now: datetime) -> Task:
     require(actor, Verb.PAUSE, task.project_id)
+    if "\x00" in reason:
+        raise InvalidInput(reason=_("This must not contain a NUL character."))
     with transaction.atomic():
         task = _locked(task)
         task.paused, task.paused_reason = paused, reason[:500]

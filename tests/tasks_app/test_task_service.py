@@ -288,3 +288,22 @@ def test_a_task_in_another_pool_competes_there_from_its_next_run_on(project):
     fresh = tasks.update(SYSTEM, task, {"pool": make_pool("big")}, now=NOW)
     (new,) = plan(fresh)
     assert [Run.objects.get(pk=id).pool.name for id in (old, new)] == ["default", "big"]
+
+
+def test_a_new_schedule_starts_in_the_installation_s_zone_by_every_way_in(project, settings, fields):
+    settings.SCHEDULER_TIME_ZONE = "Asia/Shanghai"
+    task = tasks.create(SYSTEM, fields | {"schedule": "0 2 * * *"}, now=NOW)
+    other = schedules.create(SYSTEM, task, {"expression": "0 2 * * *"}, now=NOW)
+    named = schedules.create(SYSTEM, task, {"expression": "0 2 * * *", "time_zone": "Europe/Berlin"}, now=NOW)
+    zones = list(task.schedules.order_by("pk").values_list("time_zone", flat=True))
+    assert zones == ["Asia/Shanghai", "Asia/Shanghai", "Europe/Berlin"]
+    assert other.next_fire_at != named.next_fire_at
+    shown = schedules.preview({"kind": "cron", "expression": "0 2 * * *"}, after=NOW, count=1)
+    assert shown["fires"][0]["at"] == other.next_fire_at
+
+
+def test_a_reason_of_a_pause_that_cannot_be_stored_is_refused_at_its_field(project, fields):
+    task = tasks.create(SYSTEM, fields, now=NOW)
+    assert errors(tasks.pause, SYSTEM, task, now=NOW, reason="a\x00b") == {"reason"}
+    task.refresh_from_db()
+    assert not task.paused

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -80,7 +81,7 @@ class Server:
 
 @pytest.fixture
 def server(settings) -> Iterator[Server]:
-    settings.SCHEDULER_HTTP_ALLOW = ["127.0.0.0/8"]
+    settings.SCHEDULER_HTTP_ALLOW = [ip_network("127.0.0.0/8")]
     made = Server()
     yield made
     made.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from ipaddress import ip_network
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_private_and_special_addresses_are_refused_in_every_form(address):
 
 
 def test_the_allow_list_opens_its_ranges_and_no_others(settings):
-    settings.SCHEDULER_HTTP_ALLOW = ["10.1.0.0/16", "fd00::/8"]
+    settings.SCHEDULER_HTTP_ALLOW = [ip_network("10.1.0.0/16"), ip_network("fd00::/8")]
     for address in ("10.1.2.3", "::ffff:10.1.2.3", "fd12::1"):
         assert is_allowed(ipaddress.ip_address(address))
     for address in ("10.2.0.1", "127.0.0.1", "::1", "169.254.169.254"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import secrets
 import signal
 import sys
@@ -18,10 +18,11 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from access_app.models import ApiKey
+from access_app.models import ApiKey, AuditEntry
 from access_app.roles import Role
 from console_app.supervisor import Child, Supervisor, port_is_free
 from dispatcher_app.models import Dispatcher
+from scheduler_site.env import env
 from tasks_app.models import Task
 from workers_app.models import Worker, WorkerState
 
@@ -57,7 +58,8 @@ class Command(BaseCommand):
         login = f"admin / {password}   (shown this once)" if password else "admin, with the password you chose"
         self.stdout.write(
             f"\n  Console   {base}/\n  Sign in   {login}\n  API       {base}/api/docs\n\n"
-            f"  Try it:\n\n  {_curl(base, key)}\n\n  Scripts   {settings.SCHEDULER_SCRIPTS_DIR}\n"
+            f"  Try it:\n\n  {_curl(base, key)}\n\n  Output    {base}/runs/\n"
+            f"  Scripts   {settings.SCHEDULER_SCRIPTS_DIR}\n"
             "  Stop      Ctrl-C\n"
         )
         self.stdout.flush()
@@ -82,7 +84,7 @@ def _ensure_admin() -> str | None:
     users = get_user_model().objects
     if users.filter(username="admin").exists():
         return None
-    given = os.environ.get("SCHEDULER_ADMIN_PASSWORD")
+    given = env.str("SCHEDULER_ADMIN_PASSWORD", "")
     password = given or secrets.token_urlsafe(12)
     users.create_superuser("admin", password=password)
     return None if given else password
@@ -103,15 +105,19 @@ def _ensure_key() -> str:
 
 
 def _curl(base: str, key: str) -> str:
-    head = f"""curl -sS -H "X-API-Key: $(cat {key})" -H 'Content-Type: application/json'"""
-    task = Task.objects.order_by("pk").first()
+    """One command line that gives a run, on whatever the database holds."""
+    options = f"""-sS -H "X-API-Key: $(cat {key})" -H 'Content-Type: application/json'"""
+    task = Task.objects.filter(paused=False).order_by("pk").first()
     if task is not None:
-        return f"{head} -d '{{}}' {base}/api/tasks/{task.pk}/trigger"
-    body = '{"name": "hello", "executor": "shell", "command": "echo Hello from run $SCHEDULER_RUN_ID"}'
-    return (
-        f"{head} -d '{body}' {base}/api/tasks && \\\n  {head} -d '{{}}' {base}/api/tasks/1/trigger && sleep 1 && \\\n"
-        f"  {head} {base}/api/runs/1/log"
-    )
+        return f"curl {options} -d '{{}}' {base}/api/tasks/{task.pk}/trigger"
+    body = {"name": "hello", "executor": "shell", "command": "echo Hello from run $SCHEDULER_RUN_ID"}
+    if not Task.objects.exists() and not AuditEntry.objects.filter(object_type="task").exists():
+        create = f"{options} -d '{json.dumps(body)}' {base}/api/tasks"
+        return f"curl {create} --next {options} -d '{{}}' {base}/api/tasks/1/trigger"
+    # Tasks have come and gone: the number of the next one, the first field of the answer, is not for us to guess.
+    body["name"] = f"hello {secrets.token_hex(3)}"
+    create = f"curl {options} -d '{json.dumps(body)}' {base}/api/tasks | cut -d: -f2 | cut -d, -f1"
+    return f"curl {options} -d '{{}}' {base}/api/tasks/$({create})/trigger"
 
 
 def _answers(port: int) -> bool:
@@ -129,7 +135,7 @@ def _works(began: datetime) -> bool:
 
 
 def _port() -> int:
-    text = os.environ.get("PORT", "8000")
+    text = env.str("PORT", "8000")
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise CommandError(f"PORT is {text!r}; it must be a number from 1 to 65535.")
     return int(text)

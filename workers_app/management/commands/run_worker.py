@@ -30,7 +30,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         pool = Pool.objects.filter(name=options["pool"]).first()
         if pool is None:
-            raise CommandError(f"There is no pool {options['pool']!r}; create it in the console or the admin.")
+            raise CommandError(f"There is no pool {options['pool']!r}; create it through the API or in the admin.")
         if options["concurrency"] < 1:
             raise CommandError("--concurrency must be 1 or more.")
         node = lifecycle.Node(pool=pool, slots=options["concurrency"], labels=_labels(options["label"]))

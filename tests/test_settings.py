@@ -1,0 +1,58 @@
+"""Settings that make no sense stop the start with a sentence that names the variable."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from monitoring_app import checks
+from scheduler_site import env
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def check(**variables: str) -> subprocess.CompletedProcess[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SCHEDULER_", "CELERY_"))}
+    command = [sys.executable, "manage.py", "check"]
+    return subprocess.run(
+        command, cwd=ROOT, env=inherited | variables, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_address_ranges_are_read_at_start_and_not_at_the_first_request(monkeypatch):
+    monkeypatch.setenv("SCHEDULER_HTTP_ALLOW", "10.1.0.0/16,fd00::/8")
+    assert env.networks("SCHEDULER_HTTP_ALLOW") == [ip_network("10.1.0.0/16"), ip_network("fd00::/8")]
+    monkeypatch.setenv("SCHEDULER_HTTP_ALLOW", "10.1.0.0/16,intranet")
+    with pytest.raises(ImproperlyConfigured, match=r"SCHEDULER_HTTP_ALLOW.*intranet"):
+        env.networks("SCHEDULER_HTTP_ALLOW")
+
+
+def test_production_does_not_start_without_the_hosts_it_answers_for():
+    production = {"SCHEDULER_ENV": "production", "SCHEDULER_SECRET_KEY": "k" * 60}
+    refused = check(**production)
+    assert refused.returncode != 0 and "SCHEDULER_ALLOWED_HOSTS is empty" in refused.stderr
+    assert check(**production, SCHEDULER_ALLOWED_HOSTS="scheduler.example").returncode == 0
+
+
+def test_a_module_of_callables_that_is_not_there_is_named(settings):
+    settings.SCHEDULER_CALLABLES = ["workers_app.samples", "nope.mod", "workers_app.nope"]
+    found = checks.callables()
+    assert [message.id for message in found] == ["scheduler.E005", "scheduler.E005"]
+    assert "nope.mod" in found[0].msg and "workers_app.nope" in found[1].msg
+    settings.SCHEDULER_CALLABLES = ["workers_app.samples"]
+    assert checks.callables() == []
+
+
+@pytest.mark.parametrize(
+    ("url", "ids"),
+    [("redis-stream://localhost/0", ["scheduler.E003"]), ("redis://localhost/0", []), ("amqps://localhost//", [])],
+)
+def test_a_broker_that_no_transport_reaches_is_refused(settings, url, ids):
+    settings.SCHEDULER_BROKER_URL = url
+    assert [message.id for message in checks.broker()] == ids
