@@ -9,6 +9,7 @@ from zoneinfo import available_timezones
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from access_app.json_text import JSONFault, loads
 from tasks_app.dependencies import TriggerRule
 from tasks_app.executors import EXECUTORS
 from tasks_app.models import Pool, Project, Task, TaskVersion
@@ -30,11 +31,9 @@ class ParamsField(forms.CharField):
     def clean(self, value: Any) -> Any:
         text = super().clean(value)
         try:
-            return json.loads(text) if text else {}
-        except ValueError as error:
-            raise forms.ValidationError(
-                _("This is not valid JSON: %(error)s."), code="invalid", params={"error": error}
-            ) from error
+            return loads(text) if text else {}
+        except JSONFault as fault:
+            raise forms.ValidationError(str(fault), code="invalid") from fault
 
 
 class PriorityField(forms.CharField):

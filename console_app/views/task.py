@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from access_app.actors import Actor
+from access_app.json_text import JSONFault, loads
 from access_app.roles import Verb, allows, role_in
 from console_app import pulse
 from console_app.door import action, live, page, show
@@ -88,9 +89,9 @@ def _params(text: str) -> Any:
     if not text.strip():
         return {}
     try:
-        return json.loads(text)
-    except ValueError as error:
-        raise InvalidInput(params=_("The parameters are not valid JSON: %(error)s.") % {"error": error}) from error
+        return loads(text)
+    except JSONFault as fault:
+        raise InvalidInput(params=str(fault)) from fault
 
 
 def _in_words(schedule: Schedule) -> str:

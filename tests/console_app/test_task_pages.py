@@ -53,6 +53,10 @@ def test_a_task_is_created_with_its_version_and_schedule(as_alice, form):
         ("params", "{region: eu}", "not valid JSON"),
         ("params", "[1]", "object of names and values"),
         ("params", '{"not a name": 1}', "not a name"),
+        ("params", '{"a": 1, "a": 2}', "a: This field is given twice."),
+        ("params", r'{"\ud800": 1, "\ud800": 2}', "given twice"),
+        ("params", '{"a": NaN}', "NaN is not a JSON value."),
+        ("params", '{"a": 1e999}', "too large"),
         ("priority", "urgent", "low, normal, high, critical"),
         ("priority", "101", "0 to 100"),
         ("timeout_seconds", "0", "greater than or equal to 1"),
@@ -71,6 +75,22 @@ def test_what_is_wrong_is_said_at_its_field_and_what_was_typed_stays(as_alice, f
     assert f'id="id_{field}_error"' in response.text
     assert "nightly" in response.text or field == "name"
     assert not Task.objects.exists()
+
+
+@pytest.mark.parametrize("levels", [51, 700, 100_000])
+def test_parameters_nested_too_deep_are_refused_in_the_form_and_for_one_run(as_alice, form, task, levels):
+    nested = '{"a": ' * levels + "1" + "}" * levels
+    response = as_alice.post("/tasks/new", {**form, "params": nested})
+    assert response.status_code == 422
+    assert "more than 50 levels deep" in str(response.context["form"].errors["params"])
+    assert "more than 50 levels deep" in as_alice.post(f"/tasks/{task.pk}/run", {"params": nested}, follow=True).text
+    assert list(Task.objects.all()) == [task]
+    assert not Run.objects.exists()
+
+
+def test_parameters_nested_as_deep_as_may_be_are_taken(as_alice, form):
+    as_alice.post("/tasks/new", {**form, "params": '{"a": ' * 50 + "1" + "}" * 50})
+    assert Task.objects.filter(name="nightly").exists()
 
 
 def test_a_taken_name_is_said_at_the_name(as_alice, form, task):

@@ -46,6 +46,7 @@ def test_a_task_typed_in_the_admin_is_created_by_the_service(root):
         ({"executor": "http", "command": "ftp://x"}, "command"),
         ({"params": "[1]"}, "params"),
         ({"params": '{"x": NaN}'}, "params"),
+        ({"params": '{"x": 1, "x": 2}'}, "params"),
         ({"params": '{"x": "\\ud800"}'}, "params"),
         ({"params": "{"}, "params"),
         ({"timeout_seconds": 10**12}, "timeout_seconds"),
@@ -58,6 +59,13 @@ def test_a_task_typed_in_the_admin_is_created_by_the_service(root):
 def test_what_the_service_refuses_stands_at_its_field(root, wrong, field):
     assert list(errors_of(root.post(page(Task, "add"), task_form(**wrong)))) == [field]
     assert not Task.objects.exists() and not AuditEntry.objects.exists()
+
+
+@pytest.mark.parametrize("levels", [51, 700, 100_000])
+def test_parameters_nested_too_deep_are_refused_at_their_field(root, levels):
+    wrong = task_form(params='{"x": ' * levels + "1" + "}" * levels)
+    assert list(errors_of(root.post(page(Task, "add"), wrong))) == ["params"]
+    assert not Task.objects.exists()
 
 
 def test_a_second_row_of_the_same_name_is_refused_at_the_name(root):

@@ -92,12 +92,23 @@ def test_trigger_task_answers_json_after_the_wait(naps):
         ["daily", "--param", "bad name=1"],
         ["daily", "--param", "x=\udcff"],
         ["daily", "--param", r'x="\u0000"'],
+        ["daily", "--param", 'x={"a": 1, "a": 2}'],
         ["\udcff"],
     ],
 )
 def test_trigger_task_refuses_what_makes_no_sense_and_plans_nothing(arguments):
     make_task()
     assert refused("trigger_task", *arguments).returncode == 2
+    assert not Run.objects.exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("levels", [50, 700])
+def test_trigger_task_refuses_a_parameter_that_is_nested_too_deep(levels):
+    make_task()
+    assert "more than 50 levels deep" in str(
+        refused("trigger_task", "daily", "--param", f"x={'[' * levels}{']' * levels}")
+    )
     assert not Run.objects.exists()
 
 
