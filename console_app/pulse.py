@@ -7,9 +7,10 @@ from django.utils import timezone
 from django.utils.translation import get_language
 
 from access_app.models import AuditEntry
+from console_app import alive
 from dispatcher_app.models import Dispatcher
 from tasks_app.models import RunEvent, Schedule
-from workers_app.models import Worker, WorkerState
+from workers_app.models import Worker
 
 # Event ids are drawn before they are committed, so a late commit can leave the newest id as it was: no region is ever
 # older than this.
@@ -32,8 +33,7 @@ def of_lists() -> str:
 
 
 def of_overview() -> str:
-    online = Worker.objects.filter(state__in=[WorkerState.ONLINE, WorkerState.DRAINING]).count()
-    return f"{of_lists()}.{online}"
+    return f"{of_lists()}.{alive.workers(timezone.now()).count()}"
 
 
 def of_workers() -> str:

@@ -6,26 +6,23 @@ from datetime import datetime, timedelta
 
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponseBase
-from django.utils import timezone
 
 from access_app.actors import Actor
-from console_app import pulse
+from console_app import alive, pulse
 from console_app.door import live, page, show
-from dispatcher_app.models import Dispatcher
 from tasks_app import queries
+from tasks_app.rowset import database_now
 from tasks_app.states import UNSUCCESSFUL, RunState
-from workers_app.models import Worker, WorkerState
 
 ROWS = 10
 RECENT = timedelta(hours=1)
 LATE_AFTER = timedelta(minutes=1)
-DISPATCHER_SILENT_AFTER = timedelta(seconds=15)
 
 
 @page
 @live(pulse.of_overview)
 def overview(request: HttpRequest, actor: Actor) -> HttpResponseBase:
-    now = timezone.now()
+    now = database_now()
     runs = queries.runs_visible_to(actor)
     failures = runs.filter(state__in=sorted(UNSUCCESSFUL)).order_by("-finished_at")
     last_failures = list(failures[:ROWS])
@@ -36,8 +33,8 @@ def overview(request: HttpRequest, actor: Actor) -> HttpResponseBase:
         "recent_failures": failures.filter(finished_at__gte=now - RECENT).count(),
         "late": runs.filter(_is_late(now)).count(),
         "upcoming": queries.upcoming_fires(queries.tasks_visible_to(actor), now=now, count=ROWS),
-        "workers": list(Worker.objects.filter(_is_online(now)).select_related("pool").order_by("name")),
-        "dispatchers_alive": Dispatcher.objects.filter(beat_at__gte=now - DISPATCHER_SILENT_AFTER).exists(),
+        "workers": list(alive.workers(now).select_related("pool").order_by("name")),
+        "dispatchers_alive": alive.dispatchers(now).exists(),
         "paused_count": queries.tasks_visible_to(actor).filter(paused=True).count(),
         "task_count": queries.tasks_visible_to(actor).count(),
     }
@@ -47,7 +44,3 @@ def overview(request: HttpRequest, actor: Actor) -> HttpResponseBase:
 def _is_late(now: datetime) -> Q:
     """Waiting for longer than LATE_AFTER past its time, with nobody who stopped it on purpose."""
     return Q(state=RunState.WAITING, upstream_ready=True, held=False, due_at__lt=now - LATE_AFTER, task__paused=False)
-
-
-def _is_online(now: datetime) -> Q:
-    return Q(state__in=[WorkerState.ONLINE, WorkerState.DRAINING], lease_until__gt=now)

@@ -9,6 +9,7 @@ from uuid import uuid4
 from django.utils import timezone
 
 from access_app.actors import system_actor
+from dispatcher_app.models import Dispatcher
 from tasks_app import transitions
 from tasks_app.models import Pool, Project, Run, RunOutput, Task
 from tasks_app.services import runs, tasks
@@ -60,3 +61,8 @@ def make_worker(name: str = "worker-1", **fields: Any) -> Worker:
         **fields,
     }
     return Worker.objects.create(name=name, **values)
+
+
+def make_dispatcher(name: str = "dispatcher-1", *, silent_for: timedelta = timedelta()) -> Dispatcher:
+    now = timezone.now()
+    return Dispatcher.objects.create(name=name, started_at=now - timedelta(hours=1), beat_at=now - silent_for)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from tasks_app.services import runs
 from tasks_app.states import RunState
-from tests.console_app.factories import make_run, make_task, make_worker
+from tests.console_app.factories import make_dispatcher, make_run, make_task, make_worker
 
 POLL = {"HX-Request": "true", "HX-Source": "div#region"}
 
@@ -56,8 +58,6 @@ def test_blank_and_impossible_values_change_nothing(as_alice, task, query):
 
 
 def test_pages_follow_each_other_without_gap_or_repeat_while_runs_arrive(as_alice, task):
-    from django.utils import timezone
-
     from access_app.actors import system_actor
 
     def trigger(count):
@@ -133,8 +133,6 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(as_alice, task, addre
 
 
 def test_tasks_are_found_by_name_and_by_pause(as_alice, task):
-    from django.utils import timezone
-
     from access_app.actors import system_actor
     from tasks_app.services import tasks
 
@@ -172,12 +170,35 @@ def test_the_overview_says_what_is_wrong_and_what_is_not(as_alice, task):
 
 
 def test_a_worker_whose_lease_is_over_is_shown_as_late_and_not_as_online(as_alice, db):
-    from datetime import timedelta
-
-    from django.utils import timezone
-
     make_worker("silent", lease_until=timezone.now() - timedelta(seconds=1))
     make_worker("alive")
     rows = {worker.name: is_late for worker, _, is_late in as_alice.get("/workers/").context["serving"]}
     assert rows == {"silent": True, "alive": False}
     assert [worker.name for worker in as_alice.get("/").context["workers"]] == ["alive"]
+
+
+def test_how_to_start_a_worker_stands_beside_the_late_ones_until_one_holds_a_lease(as_alice):
+    make_worker("silent", lease_until=timezone.now() - timedelta(seconds=1))
+    page = as_alice.get("/workers/").text
+    assert "silent" in page
+    assert "manage.py run_worker" in page
+    make_worker("alive", state="draining")
+    assert "manage.py run_worker" not in as_alice.get("/workers/").text
+
+
+@pytest.mark.parametrize(("seconds", "is_alive"), [(0, True), (20, True), (40, False), (500, False)])
+def test_every_page_has_one_opinion_on_whether_a_dispatcher_is_alive(as_alice, seconds, is_alive):
+    from monitoring_app import health
+
+    make_dispatcher("ticker", silent_for=timedelta(seconds=seconds))
+    page = as_alice.get("/workers/")
+    assert [(row.name, is_late) for row, is_late in page.context["dispatchers"]] == [("ticker", not is_alive)]
+    assert ("manage.py run_dispatcher" in page.text) is not is_alive
+    assert ("No dispatcher is alive" in as_alice.get("/").text) is not is_alive
+    assert (health.dispatcher() == health.OK) is is_alive
+
+
+def test_how_to_start_a_dispatcher_is_shown_where_none_ever_was(as_alice):
+    page = as_alice.get("/workers/")
+    assert page.context["dispatchers"] == []
+    assert "manage.py run_dispatcher" in page.text
