@@ -99,11 +99,20 @@ def require_membership(actor: Actor) -> None:
 
 def visible_project_ids(actor: Actor) -> list[int] | None:
     """Ids of the projects that the actor may see, or None for all of them."""
-    if actor.is_system or actor.user.is_superuser:
+    return project_ids_with(actor, Verb.VIEW)
+
+
+def project_ids_with(actor: Actor, verb: Verb) -> list[int] | None:
+    """Ids of the projects in which the actor holds the verb, or None for all of them: one query at most."""
+    if actor.is_system:
+        return None
+    if not allows(_capped(Role.ADMIN, actor.role_cap), verb):
+        return []
+    if actor.user.is_superuser:
         return None
     from guardian.shortcuts import get_objects_for_user
 
-    permissions = [f"tasks_app.{role_permission(role)}" for role in ROLE_ORDER]
+    permissions = [f"tasks_app.{role_permission(role)}" for role in ROLE_ORDER if allows(role, verb)]
     found: Any = get_objects_for_user(actor.user, permissions, any_perm=True, accept_global_perms=False)
     return list(found.values_list("pk", flat=True))
 

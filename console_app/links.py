@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
+
 from django.http import QueryDict
 
 
@@ -26,6 +28,11 @@ def without_blanks(query: QueryDict) -> QueryDict:
         else:
             del kept[name]
     return kept
+
+
+def kept(query: QueryDict, filters: Iterable[str], controls: Container[str]) -> list[tuple[str, str]]:
+    """Name and value of each filter in the query that a form has no control for: it sends them on as hidden fields."""
+    return [(name, value) for name in filters if name not in controls for value in query.getlist(name)]
 
 
 def number(query: QueryDict, name: str) -> int | None:

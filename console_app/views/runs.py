@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponseBase, QueryDict
 from access_app.actors import Actor
 from console_app import pulse
 from console_app.door import keep_filter_in_url, live, page, show
-from console_app.links import number, with_query, without_blanks
+from console_app.links import kept, number, with_query, without_blanks
 from tasks_app import queries
 from tasks_app.filters import RunFilter
 from tasks_app.models import Run, Task
@@ -18,6 +18,7 @@ from tasks_app.models.run import RunType
 from tasks_app.states import RunState
 
 PAGE_SIZE = 50
+CONTROLS = {"task_name", "run_type"}
 ALWAYS_SHOWN = (
     RunState.WAITING,
     RunState.QUEUED,
@@ -44,7 +45,8 @@ def run_list(request: HttpRequest, actor: Actor) -> HttpResponseBase:
         "tabs": _tabs(stateless, query),
         "task": _task(actor, query),
         "run_types": RunType.choices,
-        "filtered": any(query.get(name) for name in ("state", "task", "task_name", "project", "run_type")),
+        "filtered": any(name in query for name in RunFilter.base_filters),
+        "kept": kept(query, RunFilter.base_filters, CONTROLS),
     }
     return keep_filter_in_url(request, show(request, "runs", context))
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from access_app.actors import Actor
-from access_app.roles import Verb, allows, require, role_in
+from access_app.roles import Verb, project_ids_with, require
 from console_app.door import action, page
 from console_app.errors import put_on, sentence
 from console_app.forms import TaskForm
@@ -25,7 +26,7 @@ from tasks_app.services import tasks
 
 @page
 def new(request: HttpRequest, actor: Actor) -> HttpResponseBase:
-    projects = _editable_projects(actor)
+    projects = editable_projects(actor)
     if not projects.exists():
         raise PermissionRefused
     form = TaskForm(request.POST or None, projects=projects, initial=_defaults(projects))
@@ -44,7 +45,7 @@ def new(request: HttpRequest, actor: Actor) -> HttpResponseBase:
 def edit(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
     task = queries.get_visible(queries.tasks_visible_to(actor), pk)
     require(actor, Verb.EDIT, task.project_id)
-    form = TaskForm(request.POST or None, projects=_editable_projects(actor), initial=TaskForm.values_of(task))
+    form = TaskForm(request.POST or None, projects=editable_projects(actor), initial=TaskForm.values_of(task))
     if request.method == "POST" and form.is_valid():
         try:
             tasks.update(actor, task, _changes(form, task), now=timezone.now(), expected=form.cleaned_data["etag"])
@@ -90,10 +91,10 @@ def _form_page(request: HttpRequest, form: TaskForm, *, task: Task | None) -> Ht
     return render(request, "console/task_edit.html", context, status=422 if form.errors else 200)
 
 
-def _editable_projects(actor: Actor) -> Any:
-    visible = queries.projects_visible_to(actor)
-    editable = [project.pk for project in visible if allows(role_in(actor, project.pk), Verb.EDIT)]
-    return Project.objects.filter(pk__in=editable)
+def editable_projects(actor: Actor) -> QuerySet[Project]:
+    """The projects in which the actor may create and change tasks."""
+    ids = project_ids_with(actor, Verb.EDIT)
+    return Project.objects.all() if ids is None else Project.objects.filter(pk__in=ids)
 
 
 def _defaults(projects: Any) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from django.http import HttpRequest, HttpResponseBase, QueryDict
 from django.utils.translation import gettext as _
 
 from access_app.actors import Actor
-from access_app.roles import Verb, allows, role_in
 from console_app import pulse
 from console_app.door import keep_filter_in_url, live, page, show
-from console_app.links import with_query, without_blanks
+from console_app.links import kept, with_query, without_blanks
+from console_app.views.task_edit import editable_projects
 from tasks_app import queries
 from tasks_app.filters import TaskFilter
 
@@ -32,6 +32,8 @@ def task_list(request: HttpRequest, actor: Actor) -> HttpResponseBase:
         next_fire_at=Min("schedules__next_fire_at", filter=Q(schedules__enabled=True))
     ).prefetch_related("schedules")
     shown = Paginator(found.order_by("name", "pk"), PAGE_SIZE).get_page(query.get("page"))
+    projects = list(queries.projects_visible_to(actor))
+    controls = {"name", "project"} if len(projects) > 1 else {"name"}
     outcomes = queries.last_outcomes([task.pk for task in shown], count=OUTCOMES)
     context = {
         "filter": matching,
@@ -40,9 +42,10 @@ def task_list(request: HttpRequest, actor: Actor) -> HttpResponseBase:
         "previous": _page_query(query, shown.previous_page_number() if shown.has_previous() else None),
         "next": _page_query(query, shown.next_page_number() if shown.has_next() else None),
         "tabs": _tabs(TaskFilter(with_query(query, paused=None), queryset=visible), query),
-        "projects": queries.projects_visible_to(actor),
-        "filtered": any(query.get(name) for name in ("name", "paused", "project", "executor", "pool", "task_type")),
-        "may_create": any(_may_edit(actor, project.pk) for project in queries.projects_visible_to(actor)[:20]),
+        "projects": projects,
+        "filtered": any(name in query for name in TaskFilter.base_filters),
+        "kept": kept(query, TaskFilter.base_filters, controls),
+        "may_create": editable_projects(actor).exists(),
     }
     return keep_filter_in_url(request, show(request, "tasks", context))
 
@@ -66,7 +69,3 @@ def _tabs(unpaused: TaskFilter, query: QueryDict) -> list[dict[str, Any]]:
 
 def _page_query(query: QueryDict, page_number: int | None) -> str | None:
     return with_query(query, page=page_number).urlencode() if page_number else None
-
-
-def _may_edit(actor: Actor, project_id: int) -> bool:
-    return allows(role_in(actor, project_id), Verb.EDIT)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from tasks_app.models import Run, Schedule
+from access_app.actors import Actor
+from access_app.roles import Role, Verb, allows, grant, project_ids_with, role_in
+from tasks_app.models import Project, Run, Schedule
 from tasks_app.services import schedules
 from tasks_app.states import RunState
 from tests.console_app.factories import make_run, make_task
@@ -153,3 +157,44 @@ def test_tasks_of_another_project_stay_out_of_the_list_of_a_member(as_alice, tas
     page = as_alice.get("/tasks/").text
     assert "extract" in page
     assert "classified" not in page
+
+
+@pytest.mark.parametrize(("address", "role"), [("/tasks/", "operator"), ("/tasks/new", "editor")])
+def test_the_number_of_queries_does_not_grow_with_the_projects(as_bob, bob, task, address, role):
+    def queries():
+        with CaptureQueriesContext(connection) as found:
+            assert as_bob.get(address).status_code == 200
+        return len(found)
+
+    _join(bob, role, 1)
+    few = queries()
+    _join(bob, role, 25)
+    assert queries() == few
+
+
+def test_a_task_can_be_created_in_any_project_that_one_edits_however_many_one_only_sees(as_bob, bob, task):
+    _join(bob, "operator", 25)
+    assert "New task" not in as_bob.get("/tasks/").text
+    (mine,) = _join(bob, "editor", 1)
+    assert "New task" in as_bob.get("/tasks/").text
+    assert list(as_bob.get("/tasks/new").context["form"].fields["project"].queryset) == [mine]
+
+
+@pytest.mark.parametrize("cap", [None, *Role.values])
+@pytest.mark.parametrize("verb", list(Verb))
+def test_the_projects_with_a_verb_are_those_in_which_each_check_allows_it(alice, bob, root_user, project, verb, cap):
+    for role in Role.values:
+        _join(bob, role, 1)
+    everything = list(Project.objects.values_list("pk", flat=True))
+    for user in (alice, bob, root_user, None):
+        found = project_ids_with(Actor("somebody", user=user, role_cap=cap), verb)
+        checked = Actor("somebody", user=user, role_cap=cap)
+        allowed = [pk for pk in everything if allows(role_in(checked, pk), verb)]
+        assert sorted(everything if found is None else found) == sorted(allowed)
+
+
+def _join(user, role, count):
+    made = [Project.objects.create(name=f"project {Project.objects.count():03}") for _ in range(count)]
+    for one in made:
+        grant(user, role, one)
+    return made

@@ -29,6 +29,39 @@ def test_the_filter_is_in_the_url_and_stays_in_tabs_form_and_poll(as_alice, task
     assert f'<input type="hidden" name="task" value="{task.pk}">' in page
 
 
+@pytest.mark.parametrize(
+    ("address", "query"),
+    [
+        ("/runs/", "created_after=2999-01-01T00:00:00Z"),
+        ("/runs/", "created_before=2001-01-01T00:00:00Z"),
+        ("/runs/", "state=failed&state=lost"),
+        ("/runs/", "project=nowhere"),
+        ("/tasks/", "executor=http"),
+        ("/tasks/", "pool=nowhere"),
+        ("/tasks/", "task_type=etl"),
+        ("/tasks/", "paused=true"),
+        ("/tasks/", "project=nowhere"),
+    ],
+)
+def test_a_filter_without_a_control_is_named_can_be_cleared_and_stays_in_the_form(as_alice, task, address, query):
+    make_run(task)
+    page = as_alice.get(f"{address}?{query}&before=9999999&page=1").text
+    assert "matches</strong>" in page
+    assert page.count("Clear filters") == 2
+    form = page.partition('id="filters"')[2].partition("</form>")[0]
+    hidden = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form)
+    assert [f"{name}={value}" for name, value in hidden] == query.split("&")
+
+
+def test_a_filter_with_a_control_is_not_hidden_in_the_form_as_well(as_alice, alice, task):
+    from access_app.roles import grant
+    from tasks_app.models import Project
+
+    grant(alice, "viewer", Project.objects.create(name="second"))
+    assert 'type="hidden" name="project"' not in as_alice.get("/tasks/?project=second&name=x").text
+    assert 'type="hidden" name="run_type"' not in as_alice.get("/runs/?run_type=manual").text
+
+
 def test_tabs_count_what_the_rest_of_the_filter_leaves(as_alice, task):
     other = make_task(task.project, "report")
     for state in (RunState.FAILED, RunState.FAILED, RunState.CANCELLED):
