@@ -1,11 +1,10 @@
-"""Pure: how the console writes durations, sizes and counts."""
+"""Pure: how the console writes durations and counts."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
-SIZE_UNITS = ("KiB", "MiB", "GiB", "TiB")
 
 
 def duration(seconds: float) -> str:
@@ -28,16 +27,6 @@ def span(value: timedelta | float | None) -> str:
     if value is None:
         return "–"
     return duration(value.total_seconds() if isinstance(value, timedelta) else float(value))
-
-
-def size(count: int) -> str:
-    """`512 B`, `1.0 KiB`, `3.4 MiB`: a count of bytes in binary units."""
-    if count < 1024:
-        return f"{count} B"
-    amount, power = count / 1024, 0
-    while round(amount, 1) >= 1024 and power < len(SIZE_UNITS) - 1:
-        amount, power = amount / 1024, power + 1
-    return f"{amount:.1f} {SIZE_UNITS[power]}"
 
 
 def grouped(count: int) -> str:

@@ -30,11 +30,9 @@ LOOKS: dict[str, Look] = {
     "lost": Look("⌀", _("lost"), "gone"),
     "quarantined": Look("⌀", _("quarantined"), "gone"),
     # Not states of a run, but shown in the same language.
-    "retrying": Look("↻", _("retrying"), "late"),
     "late": Look("↻", _("late"), "late"),
     "held": Look("‖", _("held"), "held"),
     "paused": Look("‖", _("paused"), "held"),
-    "missed": Look("⌀", _("missed"), "gone"),
     "active": Look("●", pgettext_lazy("task", "active"), "good"),
     "disabled": Look("‖", _("disabled"), "held"),
     "online": Look("●", pgettext_lazy("worker", "online"), "good"),

@@ -1,11 +1,10 @@
-"""Template tags and filters of the console: states, durations, sizes, counts, times, terminal output."""
+"""Template tags and filters of the console: states, durations, counts, times, terminal output."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
 from django import template
-from django.http import QueryDict
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -50,19 +49,9 @@ def square(code: str, run_id: int) -> SafeString:
 
 
 @register.filter
-def state_word(code: str) -> str:
-    return str(states.look(str(code)).word)
-
-
-@register.filter
 def duration(value: timedelta | float | None) -> str:
     """A timedelta or a number of seconds, as `12.4 s`; None as a dash."""
     return formats.span(value)
-
-
-@register.filter
-def bytes_size(count: int | None) -> str:
-    return "–" if count is None else formats.size(count)
 
 
 @register.filter
@@ -132,11 +121,6 @@ def badge_text(code: str) -> str:
 def start_delay(run: Run) -> str:
     """How long after its nominal time a run started."""
     return formats.span(run.started_at - run.nominal_at if run.started_at and run.nominal_at else None)
-
-
-@register.filter
-def getlist(query: QueryDict, name: str) -> list[str]:
-    return query.getlist(name)
 
 
 @register.simple_tag(takes_context=True)

@@ -48,7 +48,7 @@ function writeTime(element) {
   if (element.textContent !== text) element.textContent = text;
   if (element.dataset.zone === zone) return;
   element.dataset.zone = zone;
-  const zones = new Set(["UTC", here, element.dataset.taskZone].filter(Boolean));
+  const zones = new Set(["UTC", here]);
   element.title = [...zones].map((name) => {
     const at = fields(instant, name);
     return `${at.date} ${at.clock} ${name}`;

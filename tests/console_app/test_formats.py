@@ -34,21 +34,5 @@ def test_a_span_that_is_not_known_is_a_dash_and_a_timedelta_is_a_duration() -> N
     assert formats.span(timedelta(minutes=4, seconds=12)) == "4 m 12 s"
 
 
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
-        (1024 * 1024 - 1, "1.0 MiB"),
-        (3_565_158, "3.4 MiB"),
-        (5 * 1024**4, "5.0 TiB"),
-        (5 * 1024**5, "5120.0 TiB"),
-    ],
-)
-def test_a_size_is_written_in_binary_units(count: int, text: str) -> None:
-    assert formats.size(count) == text
-
-
 def test_counts_are_grouped_by_thousands() -> None:
     assert [formats.grouped(count) for count in (0, 999, 12480, 1234567)] == ["0", "999", "12,480", "1,234,567"]

@@ -97,8 +97,8 @@ def test_a_duration_grows_only_while_there_is_no_end():
 
 
 def test_filters_write_what_is_unknown_as_a_dash():
-    assert _render("{{ n|grouped }} {{ n|bytes_size }} {{ n|duration }}", n=None) == "– – –"
-    assert _render("{{ n|grouped }} {{ n|bytes_size }} {{ n|duration }}", n=12480) == "12,480 12.2 KiB 3 h 28 m"
+    assert _render("{{ n|grouped }} {{ n|duration }}", n=None) == "– –"
+    assert _render("{{ n|grouped }} {{ n|duration }}", n=12480) == "12,480 3 h 28 m"
 
 
 def test_the_local_time_of_a_fire_keeps_its_offset_and_badges_are_sentences():
