@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from access_app.models import ApiKey
@@ -12,12 +13,14 @@ from access_app.models import ApiKey
 class Actor:
     """One asker, for the length of a request or command.
 
-    `role_cap` limits what a key may do; `roles` remembers the roles looked up so far, by project id.
+    `role_cap` limits what a key may do, `key_expiry` is its end (None: it has none); `roles` remembers the roles looked
+    up so far, by project id.
     """
 
     name: str
     user: Any = None
     role_cap: str | None = None
+    key_expiry: datetime | None = None
     address: str | None = None
     request_id: str = ""
     roles: dict[int, str | None] = field(default_factory=dict)
@@ -43,5 +46,5 @@ def request_actor(request: Any) -> Actor:
     key = getattr(request, "auth", None)
     if isinstance(key, ApiKey):
         name = f"key {key.name} of {request.user.get_username()}"
-        return Actor(name=name, user=request.user, role_cap=key.role, address=address, request_id=request_id)
+        return Actor(name, request.user, key.role, key.expiry, address=address, request_id=request_id)
     return user_actor(request.user, address=address, request_id=request_id)

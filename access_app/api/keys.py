@@ -42,7 +42,6 @@ class KeyRequestSerializer(StrictSerializer):
 
 class KeysView(ListView):
     orderings = ("id",)
-    asks_for_role = False
 
     @extend_schema(operation_id="auth_keys_list", responses=KeySerializer(many=True))
     def get(self, request: Request) -> Response:  # noqa: ARG002
@@ -62,8 +61,6 @@ class KeysView(ListView):
 
 
 class KeyView(ApiView):
-    asks_for_role = False
-
     @extend_schema(operation_id="auth_keys_delete", responses={204: None})
     def delete(self, request: Request, key_id: int) -> Response:  # noqa: ARG002
         """Delete an API key; requests that carry it are refused from now on."""

@@ -115,6 +115,38 @@ def test_a_key_cannot_make_a_stronger_one(api, alice):
     assert api(alice, "operator").post("/api/auth/keys", {"name": "same", "role": "operator"}).status_code == 201
 
 
+@pytest.mark.parametrize("end", [None, timedelta(hours=2)])
+def test_a_key_cannot_make_one_that_outlives_it(alice, end):
+    now = timezone.now()
+    _key, token = make_key(alice, expiry=now + timedelta(hours=1))
+    body = {"name": "k", "expires_at": end and (now + end).isoformat()}
+    before = ApiKey.objects.count()
+    is_problem(Api(token).post("/api/auth/keys", body), 403)
+    assert ApiKey.objects.count() == before
+    earlier = {"name": "k", "expires_at": (now + timedelta(minutes=59)).isoformat()}
+    assert Api(token).post("/api/auth/keys", earlier).status_code == 201
+    _key, endless = make_key(alice)
+    assert Api(endless).post("/api/auth/keys", body).status_code == 201
+
+
+def test_a_key_ends_at_the_very_instant_that_was_asked_for(api, alice):
+    asked = (timezone.now() + timedelta(days=1)).isoformat().replace("+00:00", "Z")
+    made = api(alice).post("/api/auth/keys", {"name": "k", "expires_at": asked}).json()
+    assert made["expires_at"] == asked
+    assert api(alice).get("/api/auth/keys?limit=2").json()["results"][1]["expires_at"] == asked
+
+
+def test_a_key_deletes_no_stronger_key_of_its_owner_but_itself_and_its_equals(api, alice):
+    strong, _token = make_key(alice, "admin")
+    equal, _token = make_key(alice, "viewer")
+    weak = api(alice, "viewer")
+    own = weak.get("/api/auth/keys").json()["results"][0]["id"]
+    is_problem(weak.delete(f"/api/auth/keys/{strong.pk}"), 403)
+    assert weak.delete(f"/api/auth/keys/{equal.pk}").status_code == 204
+    assert weak.delete(f"/api/auth/keys/{own}").status_code == 204
+    assert list(ApiKey.objects.values_list("pk", flat=True)) == [strong.pk]
+
+
 def test_a_deleted_key_is_refused_and_the_others_of_its_user_are_not(api, alice):
     client, other = api(alice), api(alice)
     key_id = client.get("/api/auth/keys").json()["results"][-1]["id"]

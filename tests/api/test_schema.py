@@ -51,6 +51,13 @@ def test_every_operation_has_a_text_and_its_problems(document):
             assert ("404" in answers) == ("{" in path), (method, path)
 
 
+def test_where_a_key_may_be_refused_for_its_role_the_document_says_so(document):
+    keys = document["paths"]
+    assert "403" in keys["/api/auth/keys"]["post"]["responses"]
+    assert "403" in keys["/api/auth/keys/{key_id}"]["delete"]["responses"]
+    assert "403" not in keys["/api/system/info"]["get"]["responses"]
+
+
 def test_lists_name_their_filters(document):
     names = {parameter["name"] for parameter in document["paths"]["/api/runs"]["get"]["parameters"]}
     assert names == {
