@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.db.models import QuerySet
 
 from tasks_app.models import Run
 from tasks_app.models.run import RunType
-from tasks_app.states import RunState
+from tasks_app.states import UNSUCCESSFUL, RunState
 
 SAMPLE = 200
 
@@ -21,6 +21,13 @@ def percentile(values: Sequence[float], share: float) -> float | None:
         return None
     ordered = sorted(values)
     return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
+
+
+def success_rate(counts: Mapping[str, int]) -> float | None:
+    """The share that succeeded, from the number of runs by state, of those that started and were not cancelled."""
+    bad = sum(counts[state] for state in UNSUCCESSFUL - {RunState.EXPIRED})
+    judged = counts[RunState.SUCCEEDED] + bad
+    return round(counts[RunState.SUCCEEDED] / judged, 4) if judged else None
 
 
 def durations_ms(runs: QuerySet[Run]) -> dict[str, float | None]:

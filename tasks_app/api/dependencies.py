@@ -7,8 +7,7 @@ from typing import Any
 
 import django_filters
 from django.db.models import Q
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -20,10 +19,9 @@ from access_app.api.schema import problem_response
 from access_app.api.views import ApiView, ListView, rendered_by
 from access_app.roles import require_membership
 from tasks_app.api.bodies import DependencyBody
-from tasks_app.api.lookups import find_task
+from tasks_app.api.lookups import find_task, named_task
 from tasks_app.api.shapes import DependencySerializer
-from tasks_app.errors import InvalidInput
-from tasks_app.models import Task, TaskDependency
+from tasks_app.models import TaskDependency
 from tasks_app.queries import dependencies_visible_to, get_visible, tasks_visible_to
 from tasks_app.services import dependencies
 
@@ -34,7 +32,7 @@ CYCLE = {(409, CONTENT_TYPE): problem_response("`dependency_cycle`: the tasks of
 class DependencyFilter(django_filters.FilterSet):
     upstream = django_filters.NumberFilter(field_name="upstream_id", min_value=1, max_value=2**63 - 1)
     downstream = django_filters.NumberFilter(field_name="downstream_id", min_value=1, max_value=2**63 - 1)
-    project = django_filters.CharFilter(field_name="downstream__project__name", label=gettext_lazy("project"))
+    project = django_filters.CharFilter(field_name="downstream__project__name", label=_("project"))
 
     class Meta:
         model = TaskDependency
@@ -59,7 +57,7 @@ class DependenciesView(ListView):
         actor = self.actor
         require_membership(actor)
         given = self.read(DependencyBody)
-        ends = {name: _visible_task(actor, name, given[name]) for name in ("upstream", "downstream")}
+        ends = {name: named_task(actor, name, given[name]) for name in ("upstream", "downstream")}
         edge = dependencies.create(actor, ends["upstream"], ends["downstream"], now=self.now)
         return Response(DependencySerializer(edge).data, status=201)
 
@@ -137,10 +135,3 @@ def _component(actor: Actor, start: int) -> tuple[set[int], list[dict[str, int]]
 
 def _ends(edges: Iterable[tuple[int, int]]) -> set[int]:
     return {end for edge in edges for end in edge}
-
-
-def _visible_task(actor: Actor, field: str, task_id: int) -> Task:
-    task = tasks_visible_to(actor).filter(pk=task_id).first()
-    if task is None:
-        raise InvalidInput(**{field: _("There is no task %(id)s.") % {"id": task_id}})
-    return task

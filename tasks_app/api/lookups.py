@@ -13,7 +13,7 @@ from tasks_app.errors import InvalidInput
 from tasks_app.models import Pool, Project, Run, Task
 from tasks_app.queries import get_visible, projects_visible_to, runs_visible_to, tasks_visible_to
 
-DEFAULT_NAME = "default"
+DEFAULT_PROJECT = "default"
 
 
 def task_rows(actor: Actor) -> QuerySet[Task]:
@@ -36,13 +36,21 @@ def find_run(actor: Actor, run_id: int) -> Run:
     return get_visible(run_rows(actor), run_id)
 
 
+def named_task(actor: Actor, field: str, task_id: int) -> Task:
+    """The task that a field of a body names. Raises InvalidInput at that field."""
+    task = tasks_visible_to(actor).filter(pk=task_id).first()
+    if task is None:
+        raise InvalidInput(**{field: _("There is no task %(id)s.") % {"id": task_id}})
+    return task
+
+
 def with_objects(actor: Actor, fields: dict[str, Any], *, new: bool) -> dict[str, Any]:
-    """The fields of a task with project and pool as objects, the default ones for a new task that names none.
+    """The fields of a task with project and pool as objects, the default project for a new task that names none.
 
     Raises InvalidInput at the name that is unknown to the actor.
     """
     require_membership(actor)
-    given = {"project": DEFAULT_NAME, "pool": DEFAULT_NAME, **fields} if new else dict(fields)
+    given = {"project": DEFAULT_PROJECT, **fields} if new else dict(fields)
     if "project" in given:
         given["project"] = _project(actor, given["project"])
     if "pool" in given:

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from access_app.api.fields import InstantField, instant
 from access_app.api.views import ApiView, ListView, rendered_by
 from tasks_app.api.bodies import PreviewBody, ScheduleBody
-from tasks_app.api.lookups import find_task
+from tasks_app.api.lookups import find_task, named_task
 from tasks_app.api.shapes import ScheduleSerializer
 from tasks_app.models import Schedule
 from tasks_app.queries import get_visible, schedules_visible_to
@@ -91,7 +91,7 @@ class PreviewView(ApiView):
         fields: dict[str, Any] = self.read(PreviewBody)
         after, count = fields.pop("after", self.now), fields.pop("count")
         task_id = fields.pop("task", None)
-        hash_key = "" if task_id is None else find_task(self.actor, task_id).name
+        hash_key = "" if task_id is None else named_task(self.actor, "task", task_id).name
         answer = schedules.preview(fields, after=after, count=count, hash_key=hash_key)
         fires = [{**fire, "at": instant(fire["at"])} for fire in answer["fires"]]
         return Response({**answer, "fires": fires})

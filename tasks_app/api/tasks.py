@@ -12,14 +12,13 @@ from rest_framework.response import Response
 from access_app.api.schema import STALE
 from access_app.api.views import ApiView, ListView, rendered_by
 from tasks_app.api.bodies import TaskBody
-from tasks_app.api.lookups import DEFAULT_NAME, find_task, task_rows, with_objects
+from tasks_app.api.lookups import find_task, task_rows, with_objects
 from tasks_app.api.shapes import TaskSerializer, render_task
-from tasks_app.dependencies import TriggerRule
-from tasks_app.errors import InvalidInput, StaleEdit
+from tasks_app.errors import InvalidInput
 from tasks_app.filters import TaskFilter
 from tasks_app.models import Task, TaskVersion
-from tasks_app.models.task import PRIORITY_NAMES, Overlap
 from tasks_app.services import tasks
+from tasks_app.services.resources import DEFAULT_POOL
 
 IF_MATCH = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="The ETag that the edit is based on.")
 # What an edit may send back as it was read, so that a client can change one field of an answer and return the whole.
@@ -77,10 +76,7 @@ class TaskView(ApiView):
         """Delete the task with its schedules, runs and output; what is still running is ended."""
         actor = self.actor
         task = find_task(actor, task_id)
-        expected = _expected(request, task)
-        if expected is not None and expected != tasks.etag(task):
-            raise StaleEdit
-        tasks.delete(actor, task, now=self.now)
+        tasks.delete(actor, task, now=self.now, expected=_expected(request, task))
         return Response(status=204)
 
     def _update(self, request: Request, task_id: int, defaults: dict[str, Any]) -> Response:
@@ -98,18 +94,11 @@ class TaskView(ApiView):
 
 
 def _defaults() -> dict[str, Any]:
-    version = TaskVersion()
-    values = {name: getattr(version, name) for name in tasks.VERSION_FIELDS if name not in ("executor", "command")}
-    return values | {
-        "pool": DEFAULT_NAME,
-        "description": "",
-        "task_type": "",
-        "priority": PRIORITY_NAMES["normal"],
-        "overlap": Overlap.ALLOW.value,
-        "max_concurrent": None,
-        "trigger_rule": TriggerRule.ALL_SUCCESS.value,
-        "schedule": None,
-    }
+    """What a new task gets for the fields that may be left out; the project stays as it is."""
+    task, version = Task(), TaskVersion()
+    values = {name: getattr(task, name) for name in tasks.TASK_FIELDS if name not in ("project", "name", "pool")}
+    values |= {name: getattr(version, name) for name in tasks.VERSION_FIELDS if name not in ("executor", "command")}
+    return values | {"pool": DEFAULT_POOL, "schedule": None}
 
 
 def _without_engine_fields(data: Any, task: Task) -> Any:

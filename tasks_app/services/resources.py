@@ -19,6 +19,7 @@ from tasks_app.states import LIVE
 from tasks_app.wakeup import nudge
 
 FIELDS = ("name", "slots", "description")
+DEFAULT_POOL = "default"
 
 
 def pools_visible_to(actor: Actor) -> QuerySet[Pool]:
@@ -30,6 +31,14 @@ def live_runs_of_pools() -> dict[tuple[int, str], int]:
     """{(pool id, "queued" or "running"): number of runs}, from the live runs alone."""
     rows = Run.objects.filter(state__in=sorted(LIVE)).order_by().values_list("pool_id", "state")
     return {(pool_id, state): n for pool_id, state, n in rows.annotate(n=Count("pk"))}
+
+
+def default_pool() -> Pool:
+    """The pool of tasks that name none. Raises InvalidInput when there is none of that name."""
+    pool = Pool.objects.filter(name=DEFAULT_POOL).first()
+    if pool is None:
+        raise InvalidInput(pool=_("There is no pool named default; name another."))
+    return pool
 
 
 def create_pool(actor: Actor, fields: dict[str, Any], *, now: datetime) -> Pool:

@@ -19,6 +19,7 @@ from tasks_app.models import Run, Task, TaskVersion
 from tasks_app.models.run import RunType
 from tasks_app.models.task import PRIORITY_NAMES
 from tasks_app.planning import Firing, plan_runs
+from tasks_app.queries import get_visible
 from tasks_app.states import TERMINAL, RunState
 from tasks_app.wakeup import nudge
 
@@ -58,11 +59,11 @@ def trigger_batch(actor: Actor, task: Task, requests: Sequence[Request], *, now:
 
 def cancel(actor: Actor, run: Run, *, now: datetime) -> Run:
     """Ask that the run does not go on. One that has not started is cancelled at once; a running one is ended by its
-    worker. Raises WrongState when it is over already."""
+    worker. Raises WrongState when it is over already, NotFound when it was deleted meanwhile."""
     require(actor, Verb.CANCEL, run.task.project_id)
     with transaction.atomic():
         # Held still meanwhile: a run that went back to waiting between the two looks would escape both.
-        state = Run.objects.select_for_update(no_key=True).values_list("state", flat=True).get(pk=run.pk)
+        state = get_visible(Run.objects.select_for_update(no_key=True), run.pk).state
         if state in TERMINAL:
             raise WrongState(_("The run is %(state)s already.") % {"state": state}, state=state)
         if not transitions.cancel_unstarted([run.pk], now=now, actor=actor.name):
@@ -101,8 +102,8 @@ def _set_held(actor: Actor, run: Run, held: bool, now: datetime) -> Run:
     require(actor, Verb.CANCEL, run.task.project_id)
     with transaction.atomic():
         if Run.objects.filter(pk=run.pk, state=RunState.WAITING).update(held=held) == 0:
-            run.refresh_from_db()
-            raise WrongState(_("The run is %(state)s; only a waiting run can be held.") % {"state": run.state})
+            state = get_visible(Run.objects.all(), run.pk).state
+            raise WrongState(_("The run is %(state)s; only a waiting run can be held.") % {"state": state})
         audit.append(actor, "hold" if held else "unhold", run, now=now)
         nudge()
     run.refresh_from_db()

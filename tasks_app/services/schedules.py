@@ -8,15 +8,17 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from access_app import audit
 from access_app.actors import Actor
 from access_app.roles import Verb, require
 from tasks_app import catch_up, cron, ledger
-from tasks_app.errors import InvalidInput
+from tasks_app.errors import InvalidInput, NotFound
 from tasks_app.models import Schedule, Task
 from tasks_app.models.schedule import ScheduleKind
+from tasks_app.queries import get_visible
 from tasks_app.timing import Timing
 from tasks_app.wakeup import nudge
 
@@ -38,12 +40,14 @@ MOST_TO_CATCH_UP = 10_000
 
 
 def create(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime) -> Schedule:
-    """Add a schedule to the task. `fields` are those of FIELDS. Raises InvalidInput at the field that is wrong."""
+    """Add a schedule to the task. `fields` are those of FIELDS. Raises InvalidInput at the field that is wrong, and
+    NotFound when the task was deleted meanwhile."""
     require(actor, Verb.EDIT, task.project_id)
     schedule = _fresh(task, now)
     _assign(schedule, fields)
     _arm(schedule, now)
     with transaction.atomic():
+        _touch(task)
         schedule.save()
         audit.append(actor, "create", schedule, now=now, after=describe_fields(schedule))
         nudge()
@@ -51,10 +55,13 @@ def create(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime) -
 
 
 def update(actor: Actor, schedule: Schedule, fields: dict[str, Any], *, now: datetime) -> Schedule:
-    """Change some fields. Where the rule changes, instants that were due before are answered by the old one first."""
+    """Change some fields. Where the rule changes, instants that were due before are answered by the old one first.
+
+    Raises InvalidInput at the field that is wrong, NotFound when the schedule was deleted meanwhile; so does `delete`.
+    """
     require(actor, Verb.EDIT, schedule.task.project_id)
     with transaction.atomic():
-        schedule = Schedule.objects.select_for_update(of=("self",)).select_related("task").get(pk=schedule.pk)
+        schedule = _locked(schedule)
         before = describe_fields(schedule)
         # Another note or catch-up policy leaves what is due to the dispatcher: it must not cost an instant its run.
         if schedule.error or any(fields[name] != getattr(schedule, name) for name in RULE_FIELDS if name in fields):
@@ -64,6 +71,7 @@ def update(actor: Actor, schedule: Schedule, fields: dict[str, Any], *, now: dat
         else:
             _assign(schedule, fields)
         schedule.save(update_fields=[*FIELDS, "fired_until", "next_fire_at", "error", "updated_at"])
+        _touch(schedule.task)
         old, new = audit.changes(before, describe_fields(schedule))
         audit.append(actor, "update", schedule, now=now, before=old, after=new)
         nudge()
@@ -88,9 +96,10 @@ def delete(actor: Actor, schedule: Schedule, *, now: datetime) -> None:
     require(actor, Verb.EDIT, schedule.task.project_id)
     with transaction.atomic():
         # A dispatcher that fires it just now comes first; its runs would else point to a schedule that is gone.
-        Schedule.objects.select_for_update(of=("self",)).get(pk=schedule.pk)
+        schedule = _locked(schedule)
         audit.append(actor, "delete", schedule, now=now, before=describe_fields(schedule))
         schedule.delete()
+        _touch(schedule.task)
 
 
 def preview(fields: dict[str, Any], *, after: datetime, count: int, hash_key: str = "") -> dict[str, Any]:
@@ -144,6 +153,18 @@ def describe_fields(schedule: Schedule) -> dict[str, Any]:
     return {n: v.isoformat() if isinstance(v, datetime) else v for n, v in values.items()}
 
 
+def _locked(schedule: Schedule) -> Schedule:
+    rows = Schedule.objects.select_for_update(of=("self",)).select_related("task")
+    return get_visible(rows, schedule.pk)
+
+
+def _touch(task: Task) -> None:
+    """Change the entity tag of the task, which answers its schedules, too. After their locks: see _lock_schedules."""
+    task.updated_at = timezone.now()
+    if not Task.objects.filter(pk=task.pk).update(updated_at=task.updated_at):
+        raise NotFound
+
+
 def _fresh(task: Task, now: datetime) -> Schedule:
     """A schedule that nobody has said anything of yet: in the installation's time zone."""
     return Schedule(task=task, fired_until=now, time_zone=settings.SCHEDULER_TIME_ZONE)
@@ -184,8 +205,8 @@ def _check_fields(schedule: Schedule) -> None:
     for name in ("interval_seconds", "catch_up_window_seconds"):
         if (getattr(schedule, name) or 0) > LONGEST_SECONDS:
             raise InvalidInput(**{name: _("This may be at most ten years.")})
-    if schedule.max_catch_up > MOST_TO_CATCH_UP:
-        raise InvalidInput(max_catch_up=_("This may be at most %(n)d.") % {"n": MOST_TO_CATCH_UP})
+    if not 1 <= schedule.max_catch_up <= MOST_TO_CATCH_UP:
+        raise InvalidInput(max_catch_up=_("Give a number from 1 to %(most)d.") % {"most": MOST_TO_CATCH_UP})
     for name in ("at", "start_at", "end_at"):
         moment = getattr(schedule, name)
         if moment is not None and not 1970 <= moment.year <= 9000:

@@ -16,7 +16,9 @@ from tasks_app import executors, transitions
 from tasks_app.errors import InvalidInput, StaleEdit
 from tasks_app.models import Run, RunDependency, Schedule, Task, TaskVersion
 from tasks_app.models.schedule import ScheduleKind
+from tasks_app.queries import get_visible
 from tasks_app.services import schedules
+from tasks_app.services.resources import default_pool
 from tasks_app.states import Reason, RunState
 from tasks_app.wakeup import nudge
 
@@ -49,9 +51,11 @@ def create(actor: Actor, fields: dict[str, Any], *, now: datetime, paused: bool 
     """Create a task with its first version and, where `schedule` is a cron string, its schedule.
 
     `fields` holds TASK_FIELDS (project and pool as objects), VERSION_FIELDS and `schedule`; what is left out takes its
-    default. Raises InvalidInput at the field that is wrong, NotFound or PermissionRefused for the project.
+    default, the pool the one named default. Raises InvalidInput at the field that is wrong, NotFound or
+    PermissionRefused for the project.
     """
     require(actor, Verb.EDIT, fields["project"].pk)
+    fields = fields if "pool" in fields else {**fields, "pool": default_pool()}
     task = Task(paused=paused, **{name: fields[name] for name in TASK_FIELDS if name in fields})
     version = TaskVersion(number=1, created_by=actor.user, **{n: fields[n] for n in VERSION_FIELDS if n in fields})
     _validate(task, version)
@@ -71,7 +75,8 @@ def create(actor: Actor, fields: dict[str, Any], *, now: datetime, paused: bool 
 def update(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime, expected: str | None = None) -> Task:
     """Change some fields; a change of how the task is executed adds a version. Runs in flight keep theirs.
 
-    `expected` is the ETag that the editor saw; raises StaleEdit when the task has changed since.
+    `expected` is the ETag that the editor saw; raises StaleEdit when the task or a schedule of it has changed since,
+    NotFound when it was deleted meanwhile.
     """
     require(actor, Verb.EDIT, task.project_id)
     if "project" in fields:
@@ -80,8 +85,7 @@ def update(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime, e
         if fields.keys() & {"name", "schedule"}:
             _lock_schedules(task)
         task = _locked(task)
-        if expected is not None and expected != etag(task):
-            raise StaleEdit
+        _check_tag(task, expected)
         before = describe(task)
         for name in TASK_FIELDS:
             if name in fields:
@@ -96,21 +100,24 @@ def update(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime, e
         _save_unique(task, [*TASK_FIELDS, "version", "updated_at"])
         if "schedule" in fields:
             _set_short_schedule(actor, task, fields["schedule"], now)
+            task.refresh_from_db(fields=["updated_at"])
         old, new = audit.changes(before, describe(task))
         audit.append(actor, "update", task, now=now, before=old, after=new)
         nudge()
     return task
 
 
-def delete(actor: Actor, task: Task, *, now: datetime) -> None:
+def delete(actor: Actor, task: Task, *, now: datetime, expected: str | None = None) -> None:
     """Delete the task with its schedules and history. Workers end what is still running of it at their next beat.
 
     Runs of other tasks that wait for a run of this one end as upstream_failed: nobody could judge them any more.
+    `expected` and what is raised: as for `update`.
     """
     require(actor, Verb.EDIT, task.project_id)
     with transaction.atomic():
         _lock_schedules(task)
-        Task.objects.select_for_update(of=("self",)).get(pk=task.pk)
+        task = _locked(task, no_key=False)
+        _check_tag(task, expected)
         audit.append(actor, "delete", task, now=now, before=describe(task))
         _give_up_downstream(actor, task, now)
         # The current version is protected by the task that points to it, and versions by the runs made of them.
@@ -132,7 +139,7 @@ def resume(actor: Actor, task: Task, *, now: datetime) -> Task:
 
 
 def etag(task: Task) -> str:
-    """A strong entity tag that changes with every edit of the task."""
+    """A strong entity tag that changes with every edit of the task or of its schedules."""
     return f'"{task.pk}-{task.updated_at.timestamp():.6f}"'
 
 
@@ -158,10 +165,15 @@ def _lock_schedules(task: Task) -> None:
     list(Schedule.objects.filter(task=task).order_by("pk").select_for_update(of=("self",)).values_list("pk"))
 
 
-def _locked(task: Task) -> Task:
-    # Not for the key: runs of the task can be planned meanwhile.
-    rows = Task.objects.select_for_update(of=("self",), no_key=True).select_related("version", "project", "pool")
-    return rows.get(pk=task.pk)
+def _locked(task: Task, *, no_key: bool = True) -> Task:
+    """The task as it is now, or NotFound. Without the key (`no_key`) runs of it can be planned meanwhile."""
+    rows = Task.objects.select_for_update(of=("self",), no_key=no_key).select_related("version", "project", "pool")
+    return get_visible(rows, task.pk)
+
+
+def _check_tag(task: Task, expected: str | None) -> None:
+    if expected is not None and expected != etag(task):
+        raise StaleEdit
 
 
 def _give_up_downstream(actor: Actor, task: Task, now: datetime) -> None:

@@ -88,7 +88,8 @@ def test_the_preview_spreads_h_by_the_name_of_the_task_that_it_names(client, api
         return client.post("/api/schedules/preview", body).json()["fires"][0]["at"]
 
     assert first(one) == first(one) != first(two)
-    is_problem(api(charlie).post("/api/schedules/preview", {"expression": "H * * * *", "task": one.pk}), 404)
+    foreign = api(charlie).post("/api/schedules/preview", {"expression": "H * * * *", "task": one.pk})
+    is_problem(foreign, 400, "task")
 
 
 @pytest.mark.parametrize(
@@ -126,3 +127,8 @@ def test_a_schedule_is_changed_field_by_field_and_the_task_shows_its_next_fire(c
     assert off.json()["enabled"] is False and client.get(path).json()["next_fire_at"] is None
     is_problem(client.patch(f"/api/schedules/{made['id']}", {"expression": "nope"}), 400, "expression")
     is_problem(client.patch(f"/api/schedules/{made['id']}", {"error": ""}), 400, "error")
+
+
+def test_a_preview_for_a_task_that_is_not_there_is_refused_at_the_task(client):
+    body = {"expression": "H * * * *", "task": 10**9}
+    is_problem(client.post("/api/schedules/preview", body), 400, "task")

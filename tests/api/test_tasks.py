@@ -115,6 +115,33 @@ def test_an_edit_of_what_somebody_else_changed_meanwhile_is_refused(api, alice, 
     assert client.patch(path, {}, headers={"If-Match": "*"}).status_code == 200
 
 
+def test_an_edit_of_a_schedule_makes_the_entity_tag_of_its_task_stale(api, alice, make_task):
+    task, other, client = make_task(schedule="0 2 * * *"), make_task("other"), api(alice)
+    path, apart = f"/api/tasks/{task.pk}", client.get(f"/api/tasks/{other.pk}")["ETag"]
+    schedule = client.get(path).json()["schedules"][0]
+    body = {"name": "load", "executor": "callable", "command": NOOP, "schedule": "0 2 * * *"}
+    edits = (
+        ("PATCH", f"/api/schedules/{schedule}", {"expression": "0 5 * * *"}),
+        ("POST", f"{path}/schedules", {"expression": "0 6 * * *"}),
+        ("DELETE", f"/api/schedules/{schedule}", None),
+    )
+    for method, address, change in edits:
+        seen = client.get(path)["ETag"]
+        assert client.send(method, address, change).status_code in (200, 201, 204)
+        for stale in ("PUT", "DELETE"):
+            answer = client.send(stale, path, body if stale == "PUT" else None, headers={"If-Match": seen})
+            is_problem(answer, 412)
+    assert client.get(path).json()["schedule"] == "0 6 * * *"
+    assert client.get(f"/api/tasks/{other.pk}")["ETag"] == apart
+
+
+def test_the_tag_of_an_answer_is_the_tag_of_the_task(root):
+    made = root.post("/api/tasks", SEED)
+    assert root.get(made["Location"])["ETag"] == made["ETag"]
+    changed = root.patch(made["Location"], {"schedule": "0 4 * * *"})
+    assert root.get(made["Location"])["ETag"] == changed["ETag"] != made["ETag"]
+
+
 def test_put_replaces_and_patch_leaves_what_it_does_not_name(api, alice, make_task):
     task, client = make_task(description="long", retry_count=5, priority=75), api(alice)
     path = f"/api/tasks/{task.pk}"

@@ -20,7 +20,7 @@ from tasks_app import transitions
 from tasks_app.models import Run, Schedule
 from tasks_app.services import runs
 from tasks_app.states import RunState
-from tasks_app.statistics import percentile, wanted_at
+from tasks_app.statistics import percentile, success_rate, wanted_at
 from tests.api.client import default_pool, is_problem
 from workers_app.models import Worker
 
@@ -193,3 +193,12 @@ def test_run_counts_of_two_people_do_not_mix(api, alice, charlie, history):
         totals = [sum(c.get("/api/system/stats").json()["runs"].values()) for c in services_of.values()]
         assert totals == [4, 0] == [Run.objects.count(), 0]
     assert services.keys_visible_to(system_actor()).count() == 2
+
+
+def test_the_success_rate_judges_runs_that_started_and_came_to_an_end_of_their_own():
+    none = dict.fromkeys(RunState, 0)
+    assert success_rate(none) is None
+    left_out = dict.fromkeys(("waiting", "queued", "running", "cancelled", "skipped", "upstream_failed", "expired"), 7)
+    bad = dict.fromkeys(("failed", "timed_out", "lost", "quarantined"), 1)
+    assert success_rate({**none, **left_out, **bad, "succeeded": 12}) == 0.75
+    assert success_rate({**none, **left_out}) is None

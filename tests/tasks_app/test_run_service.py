@@ -231,3 +231,12 @@ def test_a_stale_picture_of_a_run_does_not_decide():
     stale = Run.objects.get(pk=run.pk)
     stale.state = RunState.WAITING.value
     assert runs.cancel(SYSTEM, stale, now=NOW).state == RunState.RUNNING
+
+
+@pytest.mark.parametrize("verb", [runs.cancel, runs.hold, runs.unhold])
+def test_a_run_that_was_deleted_meanwhile_is_not_found(verb):
+    held = run_in(RunState.WAITING)
+    Run.objects.filter(pk=held.pk).delete()
+    with pytest.raises(NotFound):
+        verb(SYSTEM, held, now=NOW)
+    assert not AuditEntry.objects.exists()

@@ -10,7 +10,7 @@ import pytest
 from access_app.actors import system_actor
 from access_app.models import AuditEntry
 from dispatcher_app.firing import fire_due
-from tasks_app.errors import InvalidInput
+from tasks_app.errors import InvalidInput, NotFound
 from tasks_app.models import LedgerEntry, Run, Schedule
 from tasks_app.services import schedules
 from tests.tasks_app.clock import at
@@ -40,6 +40,7 @@ WRONG = [
     ({"expression": "* * * * *", "catch_up_window_seconds": -1}, "catch_up_window_seconds"),
     ({"expression": "* * * * *", "catch_up_window_seconds": 2**62}, "catch_up_window_seconds"),
     ({"expression": "* * * * *", "max_catch_up": -1}, "max_catch_up"),
+    ({"expression": "* * * * *", "max_catch_up": 0}, "max_catch_up"),
     ({"expression": "* * * * *", "max_catch_up": 10_001}, "max_catch_up"),
     ({"expression": "* * * * *", "note": "x" * 501}, "note"),
     ({"expression": "* * * * *", "note": "a\x00b"}, "note"),
@@ -188,3 +189,13 @@ def test_a_preview_of_a_day_with_a_clock_change_says_so():
         {"at": at("2026-03-29T01:00:00Z"), "local": "2026-03-29T03:00:00+02:00", "badges": ["dst_gap"]}
     ]
     assert errors(schedules.preview, {"expression": "x"}, after=NOW, count=1) == {"expression"}
+
+
+@pytest.mark.parametrize("verb", [schedules.update, schedules.delete])
+def test_a_schedule_that_was_deleted_meanwhile_is_not_found(verb):
+    held = make_schedule(after=NOW)
+    schedules.delete(SYSTEM, Schedule.objects.select_related("task").get(), now=NOW)
+    before = AuditEntry.objects.count()
+    with pytest.raises(NotFound):
+        verb(SYSTEM, held, *([{"note": "x"}] if verb is schedules.update else []), now=NOW)
+    assert AuditEntry.objects.count() == before

@@ -307,3 +307,29 @@ def test_a_reason_of_a_pause_that_cannot_be_stored_is_refused_at_its_field(proje
     assert errors(tasks.pause, SYSTEM, task, now=NOW, reason="a\x00b") == {"reason"}
     task.refresh_from_db()
     assert not task.paused
+
+
+@pytest.mark.parametrize("verb", [tasks.update, tasks.delete, tasks.pause, tasks.resume, schedules.create])
+def test_a_task_that_was_deleted_meanwhile_is_not_found(project, fields, verb):
+    held = Task.objects.get(pk=tasks.create(SYSTEM, fields, now=NOW).pk)
+    tasks.delete(SYSTEM, Task.objects.get(), now=NOW)
+    change = {tasks.update: [{"name": "new"}], schedules.create: [{"expression": "* * * * *"}]}
+    before = AuditEntry.objects.count()
+    with pytest.raises(NotFound):
+        verb(SYSTEM, held, *change.get(verb, []), now=NOW)
+    assert AuditEntry.objects.count() == before
+
+
+def test_a_delete_of_what_was_changed_meanwhile_is_refused(project, fields):
+    task = tasks.create(SYSTEM, fields, now=NOW)
+    seen = tasks.etag(task)
+    tasks.update(SYSTEM, task, {"description": "theirs"}, now=NOW)
+    with pytest.raises(StaleEdit):
+        tasks.delete(SYSTEM, task, now=NOW, expected=seen)
+    tasks.delete(SYSTEM, task, now=NOW, expected=tasks.etag(Task.objects.get()))
+    assert not Task.objects.exists()
+
+
+def test_a_task_that_names_no_pool_belongs_to_the_default_one(project, fields):
+    del fields["pool"]
+    assert tasks.create(SYSTEM, fields, now=NOW).pool == default_pool()
