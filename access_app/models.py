@@ -55,7 +55,7 @@ class AuditEntry(models.Model):
         verbose_name_plural = _("audit entries")
         ordering = ("-id",)
         indexes = (
-            # Reader: the history of one object on its page.
+            # Reader: /api/audit of one object.
             models.Index(fields=("object_type", "object_id", "-id"), name="audit_of_object"),
         )
 

@@ -44,11 +44,6 @@ class StrictSerializer(serializers.Serializer[Any]):
 class TextField(serializers.CharField):
     """Text; a number is not text."""
 
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            self.fail("invalid")
-        return str(super().to_internal_value(data))
-
     def run_validation(self, data: Any = serializers.empty) -> Any:
         if not isinstance(data, str | None) and data is not serializers.empty:
             self.fail("invalid")

@@ -56,8 +56,6 @@ def _of_drf(error: exceptions.APIException) -> HttpResponseBase:
     response = problem(error.status_code, codes if isinstance(codes, str) else error.default_code, str(error.detail))
     if header := getattr(error, "auth_header", None):
         response["WWW-Authenticate"] = header
-    if wait := getattr(error, "wait", None):
-        response["Retry-After"] = str(int(wait))
     return response
 
 

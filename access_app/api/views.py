@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from django_filters import MultipleChoiceFilter
 from rest_framework.exceptions import APIException, NotFound
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
@@ -95,10 +96,9 @@ class ListView(ApiView):
     filterset: Any = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        if self.filterset is not None:
-            self.query_parameters = (*PARAMETERS, *self.filterset.base_filters)
-        else:
-            self.query_parameters = (*PARAMETERS, *self.query_parameters)
+        filters = {} if self.filterset is None else self.filterset.base_filters
+        self.query_parameters = (*PARAMETERS, *filters)
+        self.many_valued = [name for name, each in filters.items() if isinstance(each, MultipleChoiceFilter)]
         super().initial(request, *args, **kwargs)
 
     def page(self, rows: QuerySet[Any], render: Callable[[list[Any]], list[Any]]) -> Response:

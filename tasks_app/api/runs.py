@@ -28,7 +28,6 @@ WRONG_STATE = {(409, CONTENT_TYPE): problem_response("`wrong_state`: the run is 
 
 class RunsView(ListView):
     filterset = RunFilter
-    many_valued = ("state",)
     orderings = ("id", "due_at")
 
     @extend_schema(operation_id="runs_list", responses=RunSerializer(many=True))

@@ -225,6 +225,9 @@ def test_runs_are_filtered_by_task_states_type_and_time(client, make_task, trigg
     assert found(f"task={a.pk}") == [two, one]
     assert found(f"task={a.pk}&state=succeeded&run_type=manual&limit=100") == [one]
     assert found("state=succeeded&state=running") == [two, one]
+    of_task = client.get(f"/api/tasks/{a.pk}/runs?state=succeeded&state=running")
+    assert of_task.status_code == 200, of_task.content
+    assert [run["id"] for run in of_task.json()["results"]] == [two, one]
     assert found("run_type=scheduled") == []
     assert found("task_name=b") == [three]
     assert found("project=analytics&ordering=id") == [one, two, three]
