@@ -85,7 +85,7 @@ def previewed(typed: Any) -> dict[str, Any]:
 def short_form_zone(task: Task | None) -> str:
     """The zone in which the short form of a task's schedule is read."""
     rows = list(task.schedules.all()[:1]) if task else []
-    return rows[0].time_zone if rows else str(Schedule._meta.get_field("time_zone").get_default())
+    return rows[0].time_zone if rows else settings.SCHEDULER_TIME_ZONE
 
 
 def _preview_fields(typed: Any) -> dict[str, Any] | None:
