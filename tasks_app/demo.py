@@ -18,7 +18,7 @@ from django.db import transaction
 from access_app.actors import Actor
 from tasks_app.errors import InvalidInput
 from tasks_app.importing import Crontab, Report, import_crontabs
-from tasks_app.models import Pool, Project, Task, TaskDependency
+from tasks_app.models import Project, Task, TaskDependency
 from tasks_app.services import dependencies, projects, tasks
 
 PROJECT = "demo"
@@ -119,7 +119,7 @@ def _step_task(actor: Actor, step: Step, project: Project, work_dir: Path, now: 
     }
     task = Task.objects.select_related("version", "project").filter(project=project, name=step.name).first()
     if task is None:
-        what = {"name": step.name, "project": project, "pool": Pool.objects.get(name="default")}
+        what = {"name": step.name, "project": project}
         return tasks.create(actor, {**what, **how, "schedule": step.schedule}, now=now)
     current = tasks.describe(task)
     changes: dict[str, Any] = {name: value for name, value in how.items() if current[name] != value}

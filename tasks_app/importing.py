@@ -21,11 +21,12 @@ from access_app.actors import Actor
 from tasks_app.errors import InvalidInput
 from tasks_app.imports import crontab
 from tasks_app.imports.shell_text import command_line, gist
-from tasks_app.models import Pool, Project, Schedule, Task
+from tasks_app.models import Project, Schedule, Task
 from tasks_app.services import schedules, tasks
 from tasks_app.texts import clipped
 
 LONGEST_FILE_NAME = 60
+LONGEST_NOTE = 500
 ORIGIN = "Imported from "
 
 
@@ -83,78 +84,123 @@ def import_crontabs(
 ) -> Report:
     """Make each job of the files a paused task of the project, in one transaction; without `apply`, roll it back.
 
-    A task that came from the same line before is brought up to date where it differs; whether it is paused, and
-    everything else about it, stays. `time_zone` is the IANA zone of files that do not say CRON_TZ.
+    A line belongs to the task that came from the same file with the same command before: its times are brought up to
+    date there; whether it is paused, and everything else about it, stays. Any other line becomes a new task, so that
+    nothing that was looked at and resumed ever runs another command. `time_zone` is the IANA zone of files that do not
+    say CRON_TZ.
     """
     report = Report(apply, project.name)
+    gone: list[str] = []
     with transaction.atomic():
-        pool = _default_pool()
-        names = _Names()
+        names = _Names(project)
         for file in files:
-            for read in crontab.parse(file.content, system=file.system):
-                if isinstance(read, crontab.Problem):
-                    report.items.append(_problem_item(file, read))
-                else:
-                    job = _Job.of(file, read, names, time_zone)
-                    report.items.append(_take_over(actor, job, project, pool, now))
+            reads = list(crontab.parse(file.content, system=file.system))
+            jobs = [_Job.of(file, read, time_zone) for read in reads if isinstance(read, crontab.Entry)]
+            known = _Known(project, _origin(file.path), jobs)
+            items = {job.entry.line: _take_over(actor, job, project, known, names, now) for job in jobs}
+            problems = [_problem_item(file, read) for read in reads if isinstance(read, crontab.Problem)]
+            report.items += sorted([*items.values(), *problems], key=lambda item: item.line)
+            gone += known.gone_note(file.path)
         if not apply:
             transaction.set_rollback(True)
-    report.notes = _notes(files, report.items)
+    report.notes = [*_notes(files, report.items), *gone]
     return report
 
 
-def _default_pool() -> Pool:
-    pool = Pool.objects.filter(name="default").first()
-    if pool is None:
-        raise InvalidInput(pool=_("There is no pool named default; imported tasks belong to it."))
-    return pool
+def _origin(path: str) -> str:
+    """What the note of an imported schedule says: the whole path, or a digest where that is too long for it."""
+    origin = f"{ORIGIN}{path}"
+    return origin if len(origin) <= LONGEST_NOTE else f"{origin[: LONGEST_NOTE - 65]}…{_digest(path)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     path: str
     entry: crontab.Entry
-    name: str
     time_zone: str
     command: str
     description: str
     origin: str
 
     @classmethod
-    def of(cls, file: Crontab, entry: crontab.Entry, names: _Names, time_zone: str) -> _Job:
+    def of(cls, file: Crontab, entry: crontab.Entry, time_zone: str) -> _Job:
         command = command_line(entry.command, entry.environment, entry.stdin)
-        origin = clipped(f"{ORIGIN}{file.path}", 500)
+        origin = _origin(file.path)
         description = origin if entry.user is None else f"{origin}, where it runs as {entry.user}"
-        return cls(
-            file.path,
-            entry,
-            names.name_for(file.path, entry.command, command),
-            entry.time_zone or time_zone,
-            command,
-            f"{description}.",
-            origin,
-        )
+        return cls(file.path, entry, entry.time_zone or time_zone, command, f"{description}.", origin)
 
-    def item(self, outcome: Outcome, detail: str = "") -> Item:
+    def rule(self) -> dict[str, Any]:
+        """The fields of its schedule."""
+        return {
+            "kind": "cron",
+            "expression": self.entry.expression,
+            "time_zone": self.time_zone,
+            "note": self.origin,
+        }
+
+    def item(self, outcome: Outcome, task: str, detail: str = "") -> Item:
         entry = self.entry
         shown = clipped(entry.command, 500)
-        return Item(
-            self.path, entry.line, outcome, self.name, entry.expression, self.time_zone, entry.user, shown, detail
-        )
+        return Item(self.path, entry.line, outcome, task, entry.expression, self.time_zone, entry.user, shown, detail)
+
+
+class _Known:
+    """The schedules that came from a file before, each for one line of it with the same command.
+
+    Where several lines have one command, each finds the schedule with its own times first.
+    """
+
+    def __init__(self, project: Project, origin: str, jobs: Sequence[_Job]) -> None:
+        rows = Schedule.objects.filter(task__project=project, note=origin, task__version__executor="shell")
+        self._left: dict[str, list[Schedule]] = {}
+        for row in rows.select_related("task__version", "task__project", "task__pool").order_by("pk"):
+            assert row.task.version is not None
+            self._left.setdefault(row.task.version.command, []).append(row)
+        self._of_line: dict[int, Schedule] = {}
+        for same_times in (True, False):
+            for job in jobs:
+                self._match(job, same_times)
+
+    def of(self, job: _Job) -> Schedule | None:
+        """The schedule that came from this line before."""
+        return self._of_line.get(job.entry.line)
+
+    def gone_note(self, path: str) -> list[str]:
+        """One sentence that names the tasks that no line of the file belongs to any more; none where all are there."""
+        kept = {schedule.task_id for schedule in self._of_line.values()}
+        left = {row.task.name for rows in self._left.values() for row in rows if row.task_id not in kept}
+        if not left:
+            return []
+        words = {"path": path, "names": clipped(", ".join(sorted(left)), LONGEST_NOTE)}
+        return [_("No longer in %(path)s; they stay as they are: %(names)s.") % words]
+
+    def _match(self, job: _Job, same_times: bool) -> None:
+        if job.entry.line in self._of_line:
+            return
+        left = self._left.get(job.command, [])
+        times = (job.entry.expression, job.time_zone)
+        found = next((row for row in left if not same_times or (row.expression, row.time_zone) == times), None)
+        if found is not None:
+            left.remove(found)
+            self._of_line[job.entry.line] = found
 
 
 class _Names:
-    """Stable names: the file and the gist of the command, with a digest of the command for those that share one."""
+    """New names: the file and the gist of the command; with a digest of path and command where that one is taken."""
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
+    def __init__(self, project: Project) -> None:
+        self._taken = set(Task.objects.filter(project=project).values_list("name", flat=True))
 
-    def name_for(self, path: str, command: str, whole: str) -> str:
-        stem = clipped(PurePath(path).name or path, LONGEST_FILE_NAME)
+    def name_for(self, job: _Job) -> str:
+        stem = clipped(PurePath(job.path).name or job.path, LONGEST_FILE_NAME)
         stem = "".join(char if char.isprintable() else "?" for char in stem)
-        name = f"{stem}: {gist(command)}"
+        name = f"{stem}: {gist(job.entry.command)}"
         if name in self._taken:
-            name = f"{name} #{hashlib.sha256(whole.encode()).hexdigest()[:6]}"
+            name = f"{name} #{_digest(job.path + job.command)[:6]}"
         base, place = name, 1
         while name in self._taken:
             place += 1
@@ -163,57 +209,37 @@ class _Names:
         return name
 
 
-def _take_over(actor: Actor, job: _Job, project: Project, pool: Pool, now: datetime) -> Item:
+def _take_over(actor: Actor, job: _Job, project: Project, known: _Known, names: _Names, now: datetime) -> Item:
+    schedule = known.of(job)
+    name = schedule.task.name if schedule is not None else names.name_for(job)
     try:
-        task = Task.objects.select_related("version", "project", "pool").filter(project=project, name=job.name).first()
-        if task is None:
-            _create(actor, job, project, pool, now)
-            return job.item(Outcome.CREATED)
-        changed = _bring_up_to_date(actor, job, task, now)
+        if schedule is None:
+            _create(actor, job, project, name, now)
+            return job.item(Outcome.CREATED, name)
+        changed = _bring_up_to_date(actor, job, schedule, now)
     except InvalidInput as error:
-        return job.item(Outcome.MALFORMED, str(error))
-    if not changed:
-        return job.item(Outcome.UNCHANGED)
-    return job.item(Outcome.UPDATED, ", ".join(changed))
+        return job.item(Outcome.MALFORMED, name, str(error))
+    return job.item(Outcome.UPDATED if changed else Outcome.UNCHANGED, name, ", ".join(changed))
 
 
-def _create(actor: Actor, job: _Job, project: Project, pool: Pool, now: datetime) -> None:
-    fields = {"project": project, "pool": pool, "name": job.name} | _task_fields(job)
+def _create(actor: Actor, job: _Job, project: Project, name: str, now: datetime) -> None:
+    how = {"executor": "shell", "command": job.command, "description": job.description}
     with transaction.atomic():
-        task = tasks.create(actor, fields, now=now, paused=True)
-        _create_schedule(actor, job, task, now)
+        task = tasks.create(actor, {"project": project, "name": name, **how}, now=now, paused=True)
+        schedules.create(actor, task, job.rule(), now=now)
 
 
-def _bring_up_to_date(actor: Actor, job: _Job, task: Task, now: datetime) -> list[str]:
-    """Change what differs; returns the names of the changed fields."""
-    version = task.version
-    assert version is not None
-    current = {"description": task.description, "executor": version.executor, "command": version.command}
-    changes = {name: value for name, value in _task_fields(job).items() if current[name] != value}
-    schedule = task.schedules.filter(note__startswith=ORIGIN).select_related("task").order_by("pk").first()
-    rule = _schedule_fields(job)
+def _bring_up_to_date(actor: Actor, job: _Job, schedule: Schedule, now: datetime) -> list[str]:
+    """Change what differs, never the command; returns the names of the changed fields."""
+    task = schedule.task
+    changes = {} if task.description == job.description else {"description": job.description}
+    rule = {name: value for name, value in job.rule().items() if getattr(schedule, name) != value}
     with transaction.atomic():
         if changes:
             tasks.update(actor, task, changes, now=now)
-        if schedule is None:
-            _create_schedule(actor, job, task, now)
-            return [*changes, "schedule"]
-        rule_changes = {name: value for name, value in rule.items() if getattr(schedule, name) != value}
-        if rule_changes:
-            schedules.update(actor, schedule, rule_changes, now=now)
-    return [*changes, *rule_changes]
-
-
-def _task_fields(job: _Job) -> dict[str, Any]:
-    return {"executor": "shell", "command": job.command, "description": job.description}
-
-
-def _schedule_fields(job: _Job) -> dict[str, Any]:
-    return {"kind": "cron", "expression": job.entry.expression, "time_zone": job.time_zone, "note": job.origin}
-
-
-def _create_schedule(actor: Actor, job: _Job, task: Task, now: datetime) -> Schedule:
-    return schedules.create(actor, task, _schedule_fields(job), now=now)
+        if rule:
+            schedules.update(actor, schedule, rule, now=now)
+    return [*changes, *rule]
 
 
 def _problem_item(file: Crontab, problem: crontab.Problem) -> Item:

@@ -78,18 +78,73 @@ def test_a_changed_line_updates_its_task_and_leaves_its_neighbour_and_its_pause(
 
 
 @pytest.mark.django_db
-def test_a_changed_setting_makes_a_new_version_of_every_task_below_it():
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"/usr/bin/clean --all", b"/usr/bin/clean --all --force"),
+        (b"PATH=/usr/sbin:/usr/bin", b"PATH=/opt/bin"),
+        (b"/usr/bin/clean --all", b"/opt/bin/clean --all"),
+    ],
+)
+def test_another_command_becomes_a_new_paused_task_and_the_old_one_is_reported_and_left(old, new):
     bring()
-    report = bring(FILE.replace(b"PATH=/usr/sbin:/usr/bin", b"PATH=/opt/bin"))
-    assert [item.detail for item in report.items if item.task] == ["command", "command"]
-    assert set(Task.objects.values_list("version__number", flat=True)) == {2}
+    Task.objects.update(paused=False)
+    before = dict(Task.objects.values_list("pk", "version__command"))
+    report = bring(FILE.replace(old, new))
+    assert {task.pk: task.version and task.version.command for task in Task.objects.filter(pk__in=before)} == before
+    fresh = Task.objects.exclude(pk__in=before)
+    assert fresh and all(task.paused for task in fresh)
+    assert len(fresh) == report.counts["created"] and report.counts["updated"] == 0
+    assert any("No longer in /etc/crontab" in note and "crontab: clean --all" in note for note in report.notes)
+    again = bring(FILE.replace(old, new))
+    assert again.counts["created"] == 0 and again.counts["unchanged"] == 2
 
 
 @pytest.mark.django_db
-def test_a_file_that_moved_updates_its_tasks_and_adds_no_second_schedule():
-    bring()
-    bring(path="/backup/etc/crontab")
-    assert Task.objects.count() == 2 and Schedule.objects.count() == 2
+def test_a_line_set_above_another_of_the_same_name_takes_nothing_from_its_task():
+    one, two = b"0 1 * * * me cd /srv/one && ./backup.sh\n", b"0 9 * * * me cd /srv/two && ./backup.sh\n"
+    bring(one)
+    Task.objects.update(paused=False)
+    report = bring(two + one)
+    assert [item.outcome for item in report.items] == ["created", "unchanged"]
+    active = Task.objects.get(paused=False)
+    assert active.version is not None and active.version.command == "cd /srv/one && ./backup.sh"
+    assert active.schedules.get().expression == "0 1 * * *"
+    assert Task.objects.get(paused=True).name != active.name
+
+
+@pytest.mark.django_db
+def test_files_of_one_name_in_two_folders_do_not_take_each_others_tasks():
+    line = b"0 1 * * * me ./backup.sh\n"
+    bring(line, path="/home/a/crontab")
+    other = bring(line.replace(b"0 1", b"0 5"), path="/home/b/crontab")
+    assert other.counts["created"] == 1 and not any("No longer" in note for note in other.notes)
+    assert sorted(Schedule.objects.values_list("note", "expression")) == [
+        ("Imported from /home/a/crontab", "0 1 * * *"),
+        ("Imported from /home/b/crontab", "0 5 * * *"),
+    ]
+    assert bring(line, path="/home/a/crontab").counts["unchanged"] == 1
+
+
+@pytest.mark.django_db
+def test_paths_too_long_for_a_note_are_told_apart():
+    line, folder = b"0 1 * * * me ./backup.sh\n", "/" + "x" * 600
+    assert bring(line, path=f"{folder}/a").counts["created"] == 1
+    assert bring(line, path=f"{folder}/b").counts["created"] == 1
+    assert bring(line, path=f"{folder}/a").counts["unchanged"] == 1
+
+
+@pytest.mark.django_db
+def test_a_line_of_a_command_that_comes_twice_moves_no_schedule_but_its_own():
+    bring(b"1 * * * * me job\n3 * * * * me job\n")
+    report = bring(b"0 * * * * me job\n1 * * * * me job\n3 * * * * me job\n")
+    assert [item.outcome for item in report.items] == ["created", "unchanged", "unchanged"]
+    moved = bring(b"0 * * * * me job\n2 * * * * me job\n3 * * * * me job\n")
+    assert [(item.outcome, item.detail) for item in moved.items] == [
+        ("unchanged", ""),
+        ("updated", "expression"),
+        ("unchanged", ""),
+    ]
 
 
 @pytest.mark.django_db
