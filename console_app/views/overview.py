@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponseBase
 from access_app.actors import Actor
 from console_app import alive, pulse
 from console_app.door import live, page, show
+from console_app.views.task_edit import editable_projects
 from tasks_app import queries
 from tasks_app.rowset import database_now
 from tasks_app.states import UNSUCCESSFUL, RunState
@@ -36,6 +37,7 @@ def overview(request: HttpRequest, actor: Actor) -> HttpResponseBase:
         "workers": list(alive.workers(now).select_related("pool").order_by("name")),
         "dispatchers_alive": alive.dispatchers(now).exists(),
         "paused_count": queries.tasks_visible_to(actor).filter(paused=True).count(),
+        "may_create": editable_projects(actor).exists(),
         "task_count": queries.tasks_visible_to(actor).count(),
     }
     return show(request, "overview", context)

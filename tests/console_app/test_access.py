@@ -172,6 +172,14 @@ def test_the_number_of_queries_does_not_grow_with_the_projects(as_bob, bob, task
     assert queries() == few
 
 
+def test_the_first_page_offers_a_new_task_only_to_whoever_may_make_one(as_bob, bob):
+    _join(bob, "operator", 1)
+    first = as_bob.get("/").text
+    assert "No task yet" in first and "New task" not in first
+    _join(bob, "editor", 1)
+    assert "New task" in as_bob.get("/").text
+
+
 def test_a_task_can_be_created_in_any_project_that_one_edits_however_many_one_only_sees(as_bob, bob, task):
     _join(bob, "operator", 25)
     assert "New task" not in as_bob.get("/tasks/").text
