@@ -14,7 +14,7 @@ class Actor:
     """One asker, for the length of a request or command.
 
     `role_cap` limits what a key may do, `key_expiry` is its end (None: it has none); `roles` remembers the roles looked
-    up so far, by project id.
+    up so far, by project id, and `projects` the ids of the projects in which a verb is held, by verb.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Actor:
     address: str | None = None
     request_id: str = ""
     roles: dict[int, str | None] = field(default_factory=dict)
+    projects: dict[str, list[int] | None] = field(default_factory=dict)
 
     @property
     def is_system(self) -> bool:

@@ -103,7 +103,13 @@ def visible_project_ids(actor: Actor) -> list[int] | None:
 
 
 def project_ids_with(actor: Actor, verb: Verb) -> list[int] | None:
-    """Ids of the projects in which the actor holds the verb, or None for all of them: one query at most."""
+    """Ids of the projects in which the actor holds the verb, or None for all: one query at most, then remembered."""
+    if verb not in actor.projects:
+        actor.projects[verb] = _project_ids_with(actor, verb)
+    return actor.projects[verb]
+
+
+def _project_ids_with(actor: Actor, verb: Verb) -> list[int] | None:
     if actor.is_system:
         return None
     if not allows(_capped(Role.ADMIN, actor.role_cap), verb):
