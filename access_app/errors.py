@@ -38,7 +38,7 @@ class NotFound(SchedulerError):
 
 
 class PermissionRefused(SchedulerError):
-    """Your role does not allow this; ask an administrator of the project for a higher one."""
+    """Your role does not allow this; ask an administrator of the installation for a higher one."""
 
     code = "permission_denied"
     status = 403

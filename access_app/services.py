@@ -1,4 +1,4 @@
-"""API keys: create, see, delete; and who may read the audit trail."""
+"""API keys: create, see, delete; roles in projects; and who may read the audit trail."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.utils.translation import gettext as _
 
 from access_app import audit
 from access_app.actors import Actor
 from access_app.errors import InvalidInput, PermissionRefused
 from access_app.models import ApiKey, AuditEntry
-from access_app.roles import ROLE_ORDER, Verb, require_everywhere
+from access_app.roles import ROLE_ORDER, Verb, grant, require, require_everywhere
 
 LONGEST_LIFE = timedelta(days=3650)
 
@@ -30,8 +30,7 @@ def create_key(
     """
     if actor.user != user:
         require_everywhere(actor, Verb.MANAGE)
-    if role not in ROLE_ORDER:
-        raise InvalidInput(role=_("Choose one of: %(roles)s.") % {"roles": ", ".join(ROLE_ORDER)})
+    _check_role(role)
     if _is_above(role, actor.role_cap):
         raise PermissionRefused(_("A key cannot create a key of a higher role than its own."), least_role=role)
     if expiry is not None and not now < expiry <= now + LONGEST_LIFE:
@@ -68,10 +67,24 @@ def delete_key(actor: Actor, key: ApiKey, *, now: datetime) -> None:
         key.delete()
 
 
+def grant_role(actor: Actor, user: AbstractBaseUser, role: str, project: Model, *, now: datetime) -> None:
+    """Give the user exactly this role in the project. Raises NotFound or PermissionRefused for the project, InvalidInput."""
+    require(actor, Verb.MANAGE, project.pk)
+    _check_role(role)
+    with transaction.atomic():
+        grant(user, role, project)
+        audit.append(actor, "grant", project, now=now, after={"user": user.get_username(), "role": role})
+
+
 def audit_entries_visible_to(actor: Actor) -> QuerySet[AuditEntry]:
     """The audit trail. Raises PermissionRefused for everybody but an administrator of the installation."""
     require_everywhere(actor, Verb.MANAGE)
     return AuditEntry.objects.all()
+
+
+def _check_role(role: str) -> None:
+    if role not in ROLE_ORDER:
+        raise InvalidInput(role=_("Choose one of: %(roles)s.") % {"roles": ", ".join(ROLE_ORDER)})
 
 
 def _is_above(role: str, cap: str | None) -> bool:

@@ -142,7 +142,7 @@ class DependencyForm(ServiceForm):
 
 
 class ProjectForm(ServiceForm):
-    """A project; it is made here, its members are kept by the API."""
+    """A project; it is made here, roles in it are given by `manage.py grant_role`."""
 
     class Meta:
         model = Project

@@ -1,82 +1,20 @@
-"""What the commands share: their ending (exit code and one sentence), their actor and how they read arguments."""
+"""What the commands about tasks and runs share: how they read arguments and show runs."""
 
 from __future__ import annotations
 
-import getpass
-import json
-import os
-import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, OperationalError
+from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from access_app.actors import Actor, system_actor
+from access_app.actors import Actor
 from access_app.json_text import JSONFault, NotJSON, loads
-from tasks_app.errors import InvalidInput, NotFound, SchedulerError
+from access_app.management.command import iso
+from tasks_app.errors import InvalidInput, NotFound
 from tasks_app.models import Project, Run, Task
 from tasks_app.queries import get_visible, runs_visible_to, tasks_visible_to
 from tasks_app.texts import clipped
-
-FAILED = 1
-REFUSED = 2
-INTERRUPTED = 130
-
-
-class Failed(CommandError):
-    """The command did what it was asked, and the answer is bad: exit code 1."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, returncode=FAILED)
-
-
-class SchedulerCommand(BaseCommand):
-    """A command that ends with 0 done, 1 failed or 2 refused, and says why in one sentence on standard error."""
-
-    def execute(self, *args: Any, **options: Any) -> str | None:
-        if options.get("traceback"):
-            return super().execute(*args, **options)
-        try:
-            return super().execute(*args, **options)
-        except SchedulerError as error:
-            self._end(_sentence(error), REFUSED, error)
-        except Failed as error:
-            self._end(str(error), FAILED, error)
-        except UnicodeEncodeError as error:
-            self._end(_("An argument is not valid UTF-8 text."), REFUSED, error)
-        except OperationalError as error:
-            text = _("The database does not answer: %(error)s") % {"error": _first_line(error)}
-            self._end(text, FAILED, error)
-        except DatabaseError as error:
-            self._end(_("The database refused this: %(error)s") % {"error": _first_line(error)}, FAILED, error)
-        except BrokenPipeError:
-            # The reader (head, less) has left: without this Python complains once more while it shuts down.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
-        except KeyboardInterrupt:
-            sys.exit(INTERRUPTED)
-
-    def print_json(self, value: Any) -> None:
-        self.stdout.write(json.dumps(value, ensure_ascii=False, default=_plain))
-
-    def _end(self, text: str, code: int, error: Exception) -> NoReturn:
-        # call_command() hands the error to its caller; from a shell Django would put the class name before it.
-        if not getattr(self, "_called_from_command_line", False):
-            raise CommandError(text, returncode=code) from error
-        self.stderr.write(text)
-        sys.exit(code)
-
-
-def command_actor() -> Actor:
-    """Whoever has a shell here acts as the system, under the name of the account."""
-    try:
-        account = getpass.getuser()
-    except (KeyError, OSError):
-        account = str(os.getuid())
-    return system_actor(f"command {account}")
 
 
 def add_task_arguments(parser: CommandParser) -> None:
@@ -85,8 +23,9 @@ def add_task_arguments(parser: CommandParser) -> None:
     add_project_argument(parser)
 
 
-def add_project_argument(parser: CommandParser) -> None:
-    parser.add_argument("--project", metavar="P", help=_("its project, where more than one has a task of this name"))
+def add_project_argument(parser: CommandParser, text: str = "", *, required: bool = False) -> None:
+    text = text or _("its project, where more than one has a task of this name")
+    parser.add_argument("--project", metavar="P", required=required, help=text)
 
 
 def add_json_argument(parser: CommandParser) -> None:
@@ -121,11 +60,6 @@ def find_run(actor: Actor, id: int) -> Run:
         return get_visible(runs_visible_to(actor).select_related("task__project"), id)
     except NotFound as error:
         raise NotFound(_("There is no run %(id)s.") % {"id": id}) from error
-
-
-def iso(moment: datetime | None) -> str | None:
-    """ISO 8601 in UTC with Z, as the API writes it."""
-    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def run_values(run: Run) -> dict[str, Any]:
@@ -172,18 +106,3 @@ def _json_or_text(text: str) -> Any:
         return text
     except JSONFault as fault:
         raise InvalidInput(param=str(fault)) from fault
-
-
-def _sentence(error: SchedulerError) -> str:
-    if isinstance(error, InvalidInput):
-        return str(error)
-    path = error.details.get("path")
-    return f"{error.message} ({' → '.join(path)})" if path else error.message
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
-
-
-def _plain(value: Any) -> Any:
-    return iso(value) if isinstance(value, datetime) else str(value)

@@ -30,12 +30,12 @@ def make_run(task: Task) -> Run:
     return runs.trigger(ACTOR, task, runs.Request(), now=timezone.now())[0]
 
 
-def end(run: Run, state: RunState, detail: str = "") -> None:
+def end(run: Run, state: RunState, detail: str = "", *, attempt: int = 1) -> None:
     """Take the run all the way, as dispatcher and worker do."""
     now, worker_id = timezone.now(), uuid4()
     transitions.enqueue([run.pk], now=now, sweep_at=now + timedelta(minutes=1), actor="dispatcher")
-    transitions.claim([(run.pk, 1)], worker_id=worker_id, now=now, actor="worker")
-    outcome = transitions.Outcome(run.pk, 1, state, "exit_code" if detail else "", detail)
+    transitions.claim([(run.pk, attempt)], worker_id=worker_id, now=now, actor="worker")
+    outcome = transitions.Outcome(run.pk, attempt, state, "exit_code" if detail else "", detail)
     transitions.finish([outcome], worker_id=worker_id, now=now, actor="worker")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -12,6 +13,7 @@ from django.core.management import CommandError, call_command
 from access_app.actors import system_actor
 from access_app.models import AuditEntry
 from tasks_app.importing import Crontab, Report, import_crontabs
+from tasks_app.management.commands import import_schedules
 from tasks_app.models import Project, Run, Schedule, Task
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -217,3 +219,21 @@ def test_the_command_refuses_what_it_cannot_read(tmp_path, monkeypatch, argument
     with pytest.raises(CommandError) as refused:
         run_command(*(argument.format(file="file") for argument in arguments))
     assert refused.value.returncode == 2
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["big", "-"])
+def test_a_crontab_beyond_the_limit_is_refused_and_one_at_the_limit_is_read(tmp_path, monkeypatch, name):
+    line = b"0 5 * * 1 tar\n"
+    for extra, refused in ((0, False), (1, True)):
+        content = line.ljust(import_schedules.LARGEST_FILE_BYTES + extra, b"\n")
+        (tmp_path / "big").write_bytes(content)
+        monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(content)))
+        argument = name if name == "-" else str(tmp_path / name)
+        if refused:
+            with pytest.raises(CommandError, match="16 MiB") as error:
+                run_command(argument, "--apply")
+            assert error.value.returncode == 2
+        else:
+            assert "created" in run_command(argument)
+    assert not Task.objects.exists()

@@ -15,9 +15,9 @@ from tasks_app.states import RunState
 from tests.tasks_app.command_line import ACTOR, end, make_run, make_task, refused, run_command
 
 
-def write_log(run: Run, first_line: int, *texts: str) -> None:
+def write_log(run: Run, first_line: int, *texts: str, attempt: int = 1) -> None:
     lines = [["2026-03-01T12:00:00Z", "stdout", text] for text in texts]
-    RunOutput.objects.create(run=run, attempt=1, first_line=first_line, line_count=len(lines), lines=lines)
+    RunOutput.objects.create(run=run, attempt=attempt, first_line=first_line, line_count=len(lines), lines=lines)
 
 
 # Output
@@ -57,6 +57,34 @@ def test_run_log_follow_prints_what_comes_later_and_ends_with_the_run(naps):
     naps.extend([lambda: write_log(run, 1, "two"), last_words])
     assert run_command("run_log", str(run.pk), "--follow").splitlines() == ["one", "two", "three"]
     assert naps == []
+
+
+@pytest.mark.django_db
+def test_run_log_follow_prints_each_attempt_to_its_end_and_the_next_from_its_beginning(naps):
+    run = make_run(make_task())
+    write_log(run, 0, "1a", "1b")
+
+    def two_attempts_later() -> None:
+        write_log(run, 2, "1c")
+        write_log(run, 0, "2a", attempt=2)
+        write_log(run, 0, "3a", attempt=3)
+        Run.objects.filter(pk=run.pk).update(attempt=3)
+
+    def last_words() -> None:
+        write_log(run, 1, "3b", attempt=3)
+        end(run, RunState.SUCCEEDED, attempt=3)
+
+    naps.extend([two_attempts_later, last_words])
+    assert run_command("run_log", str(run.pk), "--follow").splitlines() == ["1a", "1b", "1c", "2a", "3a", "3b"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("command", [["run_log", "{run}", "--follow"], ["trigger_task", "daily", "--wait"]])
+def test_a_run_that_is_deleted_while_a_command_waits_for_it_is_one_sentence(naps, command):
+    run = make_run(make_task())
+    naps.append(lambda: Run.objects.all().delete())
+    error = refused(*(argument.format(run=run.pk) for argument in command))
+    assert error.returncode == 1 and "deleted" in str(error)
 
 
 @pytest.mark.django_db
@@ -104,7 +132,7 @@ def test_upcoming_merges_the_fires_of_all_active_schedules():
     assert len(fires) == 70 and fires == sorted(fires, key=lambda fire: fire["at"])
     assert {fire["task_name"] for fire in fires} == {"minutely", "hourly"}
     assert 1 <= sum(fire["task"] == hourly.pk for fire in fires) <= 2
-    assert {fire["at"][17:] for fire in fires} == {"00.000000Z"}
+    assert {fire["at"][17:] for fire in fires} == {"00Z"}
 
 
 @pytest.mark.django_db

@@ -8,7 +8,8 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from tasks_app.management.door import SchedulerCommand, add_json_argument, command_actor, find_run, run_values
+from access_app.management.command import SchedulerCommand, command_actor
+from tasks_app.management.door import add_json_argument, find_run, run_values
 from tasks_app.services import runs
 from tasks_app.states import RunState
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from django.conf import settings
 from django.core.management.base import CommandParser
@@ -15,11 +15,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from access_app.management.command import SchedulerCommand, command_actor
 from tasks_app import cron
 from tasks_app.errors import InvalidInput
 from tasks_app.importing import Crontab, Item, Report, import_crontabs
 from tasks_app.imports.crontab import is_system
-from tasks_app.management.door import SchedulerCommand, add_json_argument, command_actor, find_project
+from tasks_app.management.door import add_json_argument, find_project
 from tasks_app.management.terminal import terminal_text
 
 LARGEST_FILE_BYTES = 16 * 1024 * 1024
@@ -79,15 +80,21 @@ class Command(SchedulerCommand):
 def read_crontab(name: str, *, system: bool) -> Crontab:
     """The file of that path ("-": standard input). Raises InvalidInput when it cannot be read."""
     if name == "-":
-        return Crontab("stdin", sys.stdin.buffer.read(LARGEST_FILE_BYTES), system)
+        return Crontab("stdin", _at_most("stdin", sys.stdin.buffer), system)
     path = Path(name)
     try:
-        if path.stat().st_size > LARGEST_FILE_BYTES:
-            raise InvalidInput(file=_("%(path)s is larger than 16 MiB.") % {"path": name})
-        return Crontab(str(path.absolute()), path.read_bytes(), system or is_system(str(path.absolute())))
+        with path.open("rb") as file:
+            return Crontab(str(path.absolute()), _at_most(name, file), system or is_system(str(path.absolute())))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InvalidInput(file=_("%(path)s: %(reason)s.") % {"path": name, "reason": reason}) from error
+
+
+def _at_most(name: str, file: IO[bytes]) -> bytes:
+    content = file.read(LARGEST_FILE_BYTES + 1)
+    if len(content) > LARGEST_FILE_BYTES:
+        raise InvalidInput(file=_("%(path)s is larger than 16 MiB.") % {"path": name})
+    return content
 
 
 def report_values(report: Report) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from access_app.management.command import SchedulerCommand, command_actor
 from tasks_app import demo
 from tasks_app.importing import Outcome
-from tasks_app.management.door import SchedulerCommand, add_json_argument, command_actor
+from tasks_app.management.door import add_json_argument
 
 
 class Command(SchedulerCommand):

@@ -8,7 +8,8 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from tasks_app.management.door import SchedulerCommand, add_task_arguments, command_actor, find_task
+from access_app.management.command import SchedulerCommand, command_actor
+from tasks_app.management.door import add_task_arguments, find_task
 from tasks_app.services import tasks
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
+from access_app.management.command import SchedulerCommand, command_actor
 from tasks_app import queries
-from tasks_app.management.door import SchedulerCommand, command_actor, find_run
+from tasks_app.management.door import find_run
 from tasks_app.management.terminal import terminal_text
 from tasks_app.models import Run
 from tasks_app.states import TERMINAL
@@ -33,13 +34,13 @@ class Command(SchedulerCommand):
         run = find_run(command_actor(), options["id"])
         if options["json"] and not options["follow"]:
             complete = run.state in TERMINAL
-            lines = list(stored_lines(run, 0))
+            lines = list(stored_lines(run, queries.shown_attempt(run)))
             next_offset = lines[-1]["n"] + 1 if lines else 0
             self.print_json(
                 {"run": run.pk, "state": run.state, "lines": lines, "next_offset": next_offset, "complete": complete}
             )
             return
-        for line in followed_lines(run) if options["follow"] else stored_lines(run, 0):
+        for line in followed_lines(run) if options["follow"] else stored_lines(run, queries.shown_attempt(run)):
             self._print_line(line, options)
 
     def _print_line(self, line: dict[str, Any], options: dict[str, Any]) -> None:
@@ -51,10 +52,10 @@ class Command(SchedulerCommand):
             self.stdout.flush()
 
 
-def stored_lines(run: Run, offset: int) -> Iterator[dict[str, Any]]:
-    """The lines from `offset` on that are stored now, as {n, at, stream, text}."""
+def stored_lines(run: Run, attempt: int, offset: int = 0) -> Iterator[dict[str, Any]]:
+    """The lines of the attempt from `offset` on that are stored now, as {n, at, stream, text}."""
     while True:
-        lines, next_offset = queries.log_lines(run, offset=offset, limit=PAGE_LINES)
+        lines, next_offset = queries.log_lines(run, offset=offset, limit=PAGE_LINES, attempt=attempt)
         yield from lines
         if next_offset == offset:
             return
@@ -62,15 +63,17 @@ def stored_lines(run: Run, offset: int) -> Iterator[dict[str, Any]]:
 
 
 def followed_lines(run: Run) -> Iterator[dict[str, Any]]:
-    """All lines of the run, waiting for more until it is terminal."""
-    offset = 0
+    """All lines of the attempt under way and of those that follow, each counted from 0, until the run is terminal."""
+    attempt, offset = queries.shown_attempt(run), 0
     while True:
-        # Asked before the lines are read: the last ones are stored no later than the end of the run.
-        over = run.state in TERMINAL
-        for line in stored_lines(run, offset):
+        # The run was read before the lines: the last ones of an attempt are stored no later than its end.
+        for line in stored_lines(run, attempt, offset):
             offset = line["n"] + 1
             yield line
-        if over:
+        if attempt < queries.shown_attempt(run):
+            attempt, offset = attempt + 1, 0
+        elif run.state in TERMINAL:
             return
-        time.sleep(POLL_SECONDS)
-        run.refresh_from_db()
+        else:
+            time.sleep(POLL_SECONDS)
+            run.refresh_from_db()

@@ -9,16 +9,8 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from tasks_app.management.door import (
-    Failed,
-    SchedulerCommand,
-    add_json_argument,
-    add_task_arguments,
-    command_actor,
-    find_task,
-    parse_params,
-    run_values,
-)
+from access_app.management.command import Failed, SchedulerCommand, command_actor
+from tasks_app.management.door import add_json_argument, add_task_arguments, find_task, parse_params, run_values
 from tasks_app.models import Run
 from tasks_app.services import runs
 from tasks_app.states import TERMINAL, RunState

@@ -12,17 +12,10 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from access_app.management.command import SchedulerCommand, command_actor, iso
 from tasks_app.cron import zone
 from tasks_app.errors import InvalidInput
-from tasks_app.management.door import (
-    SchedulerCommand,
-    add_json_argument,
-    add_project_argument,
-    command_actor,
-    find_project,
-    find_task,
-    iso,
-)
+from tasks_app.management.door import add_json_argument, add_project_argument, find_project, find_task
 from tasks_app.models import Schedule, Task
 from tasks_app.queries import schedules_visible_to, tasks_visible_to
 from tasks_app.services.schedules import timing_of
@@ -36,7 +29,7 @@ class Command(SchedulerCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--count", type=int, default=10, metavar="N", help=_("how many fires (default: 10)"))
         parser.add_argument("--task", metavar="NAME", help=_("only of this task"))
-        add_project_argument(parser)
+        add_project_argument(parser, _("only of the tasks of this project"))
         add_json_argument(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
