@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from access_app.actors import Actor, request_actor
+from access_app.errors import SchedulerError
 from access_app.models import ApiKey, AuditEntry
 from access_app.roles import Verb, allows, role_in, visible_project_ids
 from access_app.services import delete_key
@@ -129,8 +132,26 @@ class ServiceAdmin(SchedulerAdmin):
         self.delete_row(actor_of(request), obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        for obj in queryset:
-            self.delete_row(actor_of(request), obj)
+        # All or none: Django tells afterwards that all of them were deleted.
+        with transaction.atomic():
+            for obj in queryset:
+                self.delete_row(actor_of(request), obj)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except SchedulerError as error:
+            return self._refused(request, error)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        try:
+            return super().changelist_view(request, extra_context)
+        except SchedulerError as error:
+            return self._refused(request, error)
+
+    def _refused(self, request: HttpRequest, error: SchedulerError) -> HttpResponse:
+        messages.error(request, error.message)
+        return HttpResponseRedirect(reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"))
 
     # Django's own walk through the related rows would load every run, and stop at those that nobody may delete here.
     def get_deleted_objects(
@@ -187,7 +208,6 @@ class ApiKeyAdmin(InstallationAdmin):
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyAdmin):
     list_display = ("at", "actor", "verb", "object_type", "object_name", "address")
-    list_select_related = ("user",)
     search_fields = ("actor__exact", "verb__exact", "object_type__exact", "object_name__exact", "request_id__exact")
     search_help_text = _("A whole actor, verb, object type, object name or request id.")
 

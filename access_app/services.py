@@ -68,7 +68,7 @@ def delete_key(actor: Actor, key: ApiKey, *, now: datetime) -> None:
 
 
 def grant_role(actor: Actor, user: AbstractBaseUser, role: str, project: Model, *, now: datetime) -> None:
-    """Give the user exactly this role in the project. Raises NotFound or PermissionRefused for the project, InvalidInput."""
+    """Give the user exactly this role in the project. Raises NotFound or PermissionRefused for it, or InvalidInput."""
     require(actor, Verb.MANAGE, project.pk)
     _check_role(role)
     with transaction.atomic():

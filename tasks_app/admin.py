@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from django.apps import apps
 from django.contrib import admin, messages
 from django.db.models import ForeignKey, QuerySet
 from django.http import HttpRequest
@@ -15,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from access_app.actors import Actor
 from access_app.admin import ReadOnlyAdmin, ServiceAdmin, actor_of, administers
+from access_app.roles import Verb, allows, role_in
 from tasks_app import queries
 from tasks_app.admin_forms import DependencyForm, PoolForm, ProjectForm, ScheduleForm, TaskForm
 from tasks_app.errors import SchedulerError
@@ -35,6 +37,11 @@ from tasks_app.services import dependencies, runs, schedules, tasks
 
 HOW = _("How it is executed")
 MOST_REFUSALS_SHOWN = 5
+
+# No celery beat runs here: periodic tasks that somebody made on these pages would never fire.
+for _model in apps.get_app_config("django_celery_beat").get_models():
+    if admin.site.is_registered(_model):
+        admin.site.unregister(_model)
 
 
 def apply_verb(
@@ -98,7 +105,6 @@ class TaskAdmin(ServiceAdmin):
     project_path = "project"
     form = TaskForm
     list_display = ("name", "project", "executor", "pool", "priority", "paused", "updated_at")
-    list_select_related = ("project", "pool", "version")
     list_filter = ("paused", ("project", admin.RelatedOnlyFieldListFilter))
     search_fields = ("name",)
     readonly_fields = ("paused", "paused_reason", "number", "how", "created_at", "updated_at")
@@ -164,7 +170,6 @@ class ScheduleAdmin(ServiceAdmin):
     project_path = "task__project"
     form = ScheduleForm
     list_display = ("task", "kind", "__str__", "time_zone", "enabled", "next_fire_at", "error")
-    list_select_related = ("task",)
     list_filter = ("enabled", "kind")
     search_fields = ("task__name", "expression")
     autocomplete_fields = ("task",)
@@ -185,12 +190,15 @@ class TaskDependencyAdmin(ServiceAdmin):
     project_path = "downstream__project"
     form = DependencyForm
     list_display = ("upstream", "downstream", "created_at")
-    list_select_related = ("upstream", "downstream")
     search_fields = ("upstream__name", "downstream__name")
     autocomplete_fields = ("upstream", "downstream")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TaskDependency]:
         return queries.dependencies_visible_to(actor_of(request))
+
+    def may(self, request: HttpRequest, verb: Verb, obj: Any) -> bool:
+        ends = () if obj is None else (obj.upstream, obj.downstream)
+        return all(allows(role_in(actor_of(request), task.project_id), verb) for task in ends)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -209,8 +217,30 @@ class TaskVersionAdmin(ReadOnlyAdmin):
     ordering = ("-pk",)
 
 
+class FoundByRunAdmin(ReadOnlyAdmin):
+    """Rows found by the id of a run as a number, by the index: a lookup of Django's search casts the whole column."""
+
+    run_path = "run_id"
+    search_fields = ("run__id__exact",)
+    search_help_text = _("The id of a run.")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        term = search_term.strip()
+        if term.isdecimal():
+            # More digits than an id can have are not even made a number.
+            return (queryset.filter(**{self.run_path: int(term)}) if len(term) < 19 else queryset.none()), False
+        return (self.found_by_text(queryset, term) if term else queryset), False
+
+    def found_by_text(self, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+        """The rows for a term that is no id."""
+        return queryset.none()
+
+
 @admin.register(Run)
-class RunAdmin(ReadOnlyAdmin):
+class RunAdmin(FoundByRunAdmin):
+    run_path = "pk"
     project_path = "task__project"
     list_display = ("id", "task", "state", "reason", "run_type", "attempt", "nominal_at", "started_at", "finished_at")
     list_select_related = ("task",)
@@ -219,13 +249,8 @@ class RunAdmin(ReadOnlyAdmin):
     search_help_text = _("The id of a run, or the whole name of a task.")
     actions = ("cancel_runs",)
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Run], search_term: str
-    ) -> tuple[QuerySet[Run], bool]:
-        term = search_term.strip()
-        if term.isdecimal():
-            return (queryset.filter(pk=int(term)) if int(term) < 2**63 else queryset.none()), False
-        return (queryset.filter(task__name=term) if term else queryset), False
+    def found_by_text(self, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+        return queryset.filter(task__name=term)
 
     @admin.action(description=_("Cancel the selected runs"), permissions=["view"])
     def cancel_runs(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
@@ -243,20 +268,16 @@ class RunDependencyAdmin(ReadOnlyAdmin):
 
 
 @admin.register(RunEvent)
-class RunEventAdmin(ReadOnlyAdmin):
+class RunEventAdmin(FoundByRunAdmin):
     project_path = "run__task__project"
     list_display = ("at", "run_id", "from_state", "to_state", "attempt", "reason", "actor")
-    search_fields = ("run__id__exact",)
-    search_help_text = _("The id of a run.")
     ordering = ("-pk",)
 
 
 @admin.register(RunOutput)
-class RunOutputAdmin(ReadOnlyAdmin):
+class RunOutputAdmin(FoundByRunAdmin):
     project_path = "run__task__project"
     list_display = ("run_id", "attempt", "first_line", "line_count")
-    search_fields = ("run__id__exact",)
-    search_help_text = _("The id of a run.")
     ordering = ("-pk",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RunOutput]:

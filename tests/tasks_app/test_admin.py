@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.apps import apps
 from django.contrib import admin
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -83,6 +84,24 @@ def test_a_run_is_found_by_its_id_and_by_the_name_of_its_task(root, everything):
     for term, expected in ((str(run.pk), [run]), ("first", [run, everything[Run]]), ("firs", [])):
         found = root.get(page(Run, "changelist"), {"q": term}).context["cl"].result_list
         assert list(found) == expected
+
+
+@pytest.mark.parametrize("model", [Run, RunEvent, RunOutput])
+def test_rows_of_a_run_are_found_by_its_id_as_a_number(root, everything, model):
+    path = "pk" if model is Run else "run_id"
+    other = make_run(everything[Task])
+    with CaptureQueriesContext(connection) as asked:
+        found = root.get(page(model, "changelist"), {"q": f" {everything[Run].pk} "}).context["cl"].result_list
+    assert list(found) == list(model.objects.filter(**{path: everything[Run].pk})) != []
+    assert other.pk != everything[Run].pk
+    assert not any("::text" in query["sql"] or "UPPER(" in query["sql"] for query in asked)
+    for term in ("9" * 30, "9" * 5000, "abc"):
+        assert list(root.get(page(model, "changelist"), {"q": term}).context["cl"].result_list) == []
+
+
+def test_no_page_offers_periodic_tasks_that_would_never_fire(root):
+    assert "django_celery_beat" in {config.name for config in apps.get_app_configs()}
+    assert "periodic" not in root.get(reverse("admin:index")).content.decode().lower()
 
 
 @pytest.mark.parametrize("model", [Task, Schedule, Run, RunEvent, TaskVersion, TaskDependency, ApiKey])
