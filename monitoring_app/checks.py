@@ -52,17 +52,6 @@ def broker(**options: Any) -> list[CheckMessage]:  # noqa: ARG001
 
 
 @register("scheduler")
-def key_prefix(**options: Any) -> list[CheckMessage]:  # noqa: ARG001
-    """API keys must be findable when they leak."""
-    from knox.settings import knox_settings
-
-    if knox_settings.TOKEN_PREFIX == "dts_":  # noqa: S105  (the prefix, not a key)
-        return []
-    hint = _("Leave TOKEN_PREFIX of REST_KNOX at 'dts_': secret scanners look for it.")
-    return [checks.Error(_("API keys do not begin with dts_."), hint=hint, id="scheduler.E004")]
-
-
-@register("scheduler")
 def callables(**options: Any) -> list[CheckMessage]:  # noqa: ARG001
     """The modules whose callables may run must be there to import."""
     from importlib.util import find_spec

@@ -26,7 +26,7 @@ from monitoring_app.stats import CostlyValue, pool_loads, run_counts
 from tasks_app.models import Run, Schedule
 from tasks_app.models.run import RunType
 from tasks_app.rowset import database_now
-from tasks_app.states import UNSUCCESSFUL
+from tasks_app.states import TERMINAL, UNSUCCESSFUL, RunState
 from workers_app.api.workers import HOLDING_A_LEASE
 from workers_app.models import Worker
 
@@ -63,10 +63,12 @@ class InstallationCollector(Collector):
 
 def _run_counters() -> Iterator[Metric]:
     counts = run_counts(system_actor())
-    by_state = CounterMetricFamily("task_runs", "Runs kept, by state.", labels=["state"])
-    for state, count in counts.items():
-        by_state.add_metric([state], count)
-    yield by_state
+    ended = CounterMetricFamily("task_runs", "Runs kept that are over, by state.", labels=["state"])
+    live = GaugeMetricFamily("scheduler_runs", "Runs that are not over, by state.", labels=["state"])
+    for state in RunState:
+        (ended if state in TERMINAL else live).add_metric([state.value], counts[state])
+    yield ended
+    yield live
     failures = sum(counts[state] for state in UNSUCCESSFUL)
     yield CounterMetricFamily("task_failures", "Runs kept that ended badly, expired or were lost.", value=failures)
 

@@ -17,6 +17,7 @@ from django.db import connection
 from django.db.models import Count, Min, Q, QuerySet
 
 from access_app.actors import Actor
+from access_app.api.fields import instant
 from access_app.roles import visible_project_ids
 from tasks_app.models import Pool, Run
 from tasks_app.queries import counts_by_state, runs_visible_to
@@ -114,8 +115,6 @@ def system_stats(actor: Actor) -> dict[str, Any]:
 
 def system_info(now: datetime) -> dict[str, Any]:
     """What runs here: versions and kinds, no addresses and no credentials. `time` is this process's clock."""
-    from access_app.api.fields import instant
-
     return {
         "version": version(),
         "python": platform.python_version(),

@@ -151,7 +151,7 @@ ANONYMOUS_USER_NAME = None  # guardian: no anonymous row, nothing anonymous at a
 # Our key model has taken the place of knox's own, whose table would only be in the way.
 MIGRATION_MODULES = {"knox": None}
 KNOX_TOKEN_MODEL = "access_app.ApiKey"  # noqa: S105  (a model path, not a secret)
-REST_KNOX = {"TOKEN_PREFIX": "dts_", "TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Bearer"}
+REST_KNOX = {"TOKEN_PREFIX": "dts_", "TOKEN_TTL": None}
 
 # --- Web hardening --------------------------------------------------------------------------------------------------
 SESSION_COOKIE_HTTPONLY = True
@@ -192,9 +192,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["access_app.api.parsers.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "access_app.api.schema.ProblemAutoSchema",
-    "DEFAULT_PAGINATION_CLASS": "access_app.api.pagination.IdCursorPagination",
     "EXCEPTION_HANDLER": "access_app.api.problems.problem_handler",
-    "DATETIME_FORMAT": "%Y-%m-%dT%H:%M:%S.%fZ",
     "UNAUTHENTICATED_USER": None,
 }
 SPECTACULAR_SETTINGS = {
@@ -204,7 +202,6 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": r"/api",
 }

@@ -76,7 +76,10 @@ def _npm_pack(library: str, scratch: Path) -> Path:
 
 def _copy(package: Path, file: VendoredFile, folder: Path) -> None:
     with tarfile.open(package) as archive:
-        member = archive.extractfile(f"package/{file.source}")
+        try:
+            member = archive.extractfile(f"package/{file.source}")
+        except KeyError:
+            member = None
         if member is None:
             raise SystemExit(f"{file.library} has no file {file.source}")
         content = member.read()

@@ -9,12 +9,13 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 
 from dispatcher_app.models import Dispatcher
 from monitoring_app import health
-from tests.api.client import default_pool
+from tests.api.client import default_pool, is_problem
 from workers_app.models import Worker, WorkerState
 
 
@@ -79,6 +80,14 @@ def test_each_part_that_fails_is_named(client, dispatcher, worker):
     assert parts(client, 503) == {"workers"}
     Worker.objects.update(state=WorkerState.DRAINING)
     assert parts(client, 200) == set()
+
+
+def test_without_the_database_there_are_no_parts_to_name(client, dispatcher, worker, monkeypatch):
+    def away():
+        raise OperationalError("the connection is closed")
+
+    monkeypatch.setattr(health, "database_now", away)
+    assert is_problem(client.get("/health/ready"), 503)["code"] == "database_unavailable"
 
 
 def test_a_broker_that_refuses_is_named_at_once(client, dispatcher, worker, settings):
