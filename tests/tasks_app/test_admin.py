@@ -94,7 +94,7 @@ def test_rows_of_a_run_are_found_by_its_id_as_a_number(root, everything, model):
         found = root.get(page(model, "changelist"), {"q": f" {everything[Run].pk} "}).context["cl"].result_list
     assert list(found) == list(model.objects.filter(**{path: everything[Run].pk})) != []
     assert other.pk != everything[Run].pk
-    assert not any("::text" in query["sql"] or "UPPER(" in query["sql"] for query in asked)
+    assert not any("::varchar" in query["sql"] or "CAST(" in query["sql"] for query in asked)
     for term in ("9" * 30, "9" * 5000, "abc"):
         assert list(root.get(page(model, "changelist"), {"q": term}).context["cl"].result_list) == []
 
