@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,7 @@ class Child:
     def stop(self, seconds: float = STOP_SECONDS) -> int:
         """SIGTERM, and SIGKILL when that is not heard in time. Returns the exit code."""
         if self.process.poll() is None:
+            self._remember_descendants()
             self.thaw()
             self.process.terminate()
             try:
@@ -132,13 +133,17 @@ class ProcessStack:
         self.prefix = f"test-{os.getpid()}-{number}"
         self.directory = directory
         self.children: list[Child] = []
-        self._clients: list[httpx.Client] = []
-        environment.administer(f'CREATE DATABASE "{self.database}" TEMPLATE "{template}"')
+        with ExitStack() as undo:
+            environment.administer(f'CREATE DATABASE "{self.database}" TEMPLATE "{template}"')
+            undo.callback(environment.administer, f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
+            self._connection = psycopg.connect(libpq_url(environment.database_url(self.database)), autocommit=True)
+            undo.callback(self._connection.close)
+            undo.callback(self._delete_queues)
+            self._undo = undo.pop_all()
         self.environ = stack_environment(self.database, directory) | {
             "CELERY_BROKER_URL": RABBITMQ.url(),
             "SCHEDULER_QUEUE_PREFIX": self.prefix,
         }
-        self._connection = psycopg.connect(libpq_url(environment.database_url(self.database)), autocommit=True)
 
     def dispatcher(self, *arguments: str, **environ: str) -> Child:
         """Start a dispatcher and wait until it serves."""
@@ -153,13 +158,13 @@ class ProcessStack:
         """Start the web process; a client of it that has an administrator's API key. Closed with the stack."""
         port = free_port()
         server = [sys.executable, "-m", "gunicorn", "--config", "python:scheduler_site.gunicorn"]
-        child = self._start("web", [*server, "--bind", f"127.0.0.1:{port}", "scheduler_site.wsgi"], {})
+        child = self.start("web", [*server, "--bind", f"127.0.0.1:{port}", "scheduler_site.wsgi"], {})
         key = self.run("create_api_key", "--user", "admin", "--name", f"web {port}", "--role", "admin").strip()
         client = httpx.Client(
             base_url=f"http://127.0.0.1:{port}", headers={"X-API-Key": key}, timeout=30, trust_env=False
         )
+        self._undo.callback(client.close)
         self.wait_for(f"an answer of {child.name}", lambda: _is_live(client), READY_SECONDS)
-        self._clients.append(client)
         return client
 
     def run(self, *arguments: str) -> str:
@@ -188,31 +193,27 @@ class ProcessStack:
         return "\n".join(f"--- {child.name} ({child.log})\n{child.tail()}" for child in self.children)
 
     def close(self) -> None:
-        """End every process, what they started and left, the queues and the database."""
-        for client in self._clients:
-            client.close()
-        for child in self.children:
-            child.end_all()
-        self._delete_queues()
-        self._connection.close()
-        environment.administer(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
+        """End every process, what they started and left, the queues and the database; each, whatever fails before."""
+        self._undo.close()
 
     def _manage(self, name: str, *arguments: str, **environ: str) -> Child:
-        child = self._start(name, [sys.executable, "manage.py", *arguments], environ)
+        child = self.start(name, [sys.executable, "manage.py", *arguments], environ)
         child.wait_ready()
         return child
 
-    def _start(self, name: str, command: Sequence[str], environ: dict[str, str]) -> Child:
+    def start(self, name: str, command: Sequence[str], environ: dict[str, str]) -> Child:
+        """Start a process of the stack's environment; it ends with the stack."""
         label = f"{name}{1 + sum(child.name.startswith(name) for child in self.children)}"
         child = Child(label, command, self.environ | environ, self.directory / f"{label}.log")
         self.children.append(child)
+        self._undo.callback(child.end_all)
         return child
 
     def _delete_queues(self) -> None:
         pools = [name for (name,) in self.rows("select name from tasks_app_pool")]
         workers = [str(key) for (key,) in self.rows("select id from workers_app_worker")]
         with suppress(OSError, AMQPError), Connection(RABBITMQ.url(), connect_timeout=3) as connection:
-            for name in {"default", *pools, *workers}:
+            for name in {"default", "peer", *pools, *workers}:
                 channel = connection.channel()
                 channel.queue_delete(f"{self.prefix}.{name}")
                 channel.close()

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,14 @@ def installation(tmp_path: Path) -> Iterator[Embedded]:
         made.close()
 
 
+def names_under(process: psutil.Process) -> set[str]:
+    names = set()
+    for child in process.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            names.add(child.name())
+    return names
+
+
 def test_extract_transform_and_report_run_one_after_the_other_to_a_report_on_disk(installation):
     installation.manage("load_demo")
     tasks = [installation.task(name) for name in ("extract", "transform", "report")]
@@ -117,6 +126,7 @@ def test_a_killed_engine_comes_back_by_itself_and_a_stop_leaves_no_process(insta
     assert wait_until(lambda: installation.run(lost)["state"] == "running", 30)
     whole = psutil.Process(installation.child.process.pid)
     (engine,) = [child for child in whole.children() if "run_worker" in child.cmdline()]
+    assert wait_until(lambda: "sleep" in names_under(engine), 30), "the run has started its process"
     under_it = engine.children(recursive=True)
     os.kill(engine.pid, signal.SIGKILL)
     run = installation.trigger(noop)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 
 from tests.services import ProcessStack
 
+LONG = os.environ.get("TEST_LONG") == "1"
+RECOVERY_SECONDS = 30
 NOOP = "workers_app.samples.noop"
 PREAMBLE = """
 from django.utils import timezone
@@ -22,12 +25,12 @@ home = {"project": Project.objects.get(name="default"), "pool": Pool.objects.get
 def create_task(stack: ProcessStack, name: str, executor: str, command: str, **fields: object) -> int:
     """A task in the default project and pool; its id."""
     given = {"name": name, "executor": executor, "command": command, **fields}
-    return int(_shell(stack, f"print(tasks.create(actor, {given!r} | home, now=now).pk)").split()[-1])
+    return int(run_code(stack, f"print(tasks.create(actor, {given!r} | home, now=now).pk)").split()[-1])
 
 
 def create_schedules(stack: ProcessStack, count: int, expression: str) -> None:
     """Tasks that do nothing, each with the same cron schedule."""
-    _shell(
+    run_code(
         stack,
         f"""
 for n in range({count}):
@@ -38,16 +41,16 @@ for n in range({count}):
     )
 
 
-def create_sleepers(stack: ProcessStack, seconds: int = 60) -> tuple[int, int]:
+def create_sleepers(stack: ProcessStack) -> tuple[int, int]:
     """Two tasks that sleep: one that may run again when its worker is lost, and one that may not."""
-    command = f"exec sleep {seconds}"
+    command = "exec sleep 60"
     again = create_task(stack, "again", "shell", command, retry_on_lost=True)
     return again, create_task(stack, "once", "shell", command)
 
 
 def trigger(stack: ProcessStack, *wanted: tuple[int, int]) -> None:
     """Plan runs: (task, how many) pairs."""
-    _shell(
+    run_code(
         stack,
         f"""
 for task, count in {wanted!r}:
@@ -67,5 +70,6 @@ def say(capsys: pytest.CaptureFixture[Any], text: str) -> None:
         print(f"\n  {text}")  # noqa: T201  (the figures are what a long run is for)
 
 
-def _shell(stack: ProcessStack, code: str) -> str:
+def run_code(stack: ProcessStack, code: str) -> str:
+    """Run Python on the stack's database; it finds `actor`, `now`, `home`, the models and services of PREAMBLE."""
     return stack.run("shell", "-c", PREAMBLE + code)

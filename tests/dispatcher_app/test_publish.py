@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import time
 from uuid import uuid4
@@ -11,7 +10,9 @@ import pytest
 
 from dispatcher_app.publish import PACK, SPREAD, packed
 from dispatcher_app.release import Released
-from tests.dispatcher_app.broker import Link, drop, take_all
+from scripts.probes import RABBITMQ
+from tests.dispatcher_app.broker import drop, take_all
+from tests.proxy import Proxy
 from workers_app import doorbell, messages
 from workers_app.doorbell import Publisher
 
@@ -51,65 +52,14 @@ def test_the_order_of_the_runs_is_the_order_of_the_messages():
     assert next(packed(urgent)) == ("default", [(1, 1)])
 
 
-# Envelopes
-
-
-def test_an_envelope_carries_its_pairs():
-    pairs = [(1, 1), (2**40, 7)]
-    envelope = json.loads(json.dumps(messages.pack(pairs)))
-    assert messages.unpack(envelope) == pairs
-
-
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        (lambda e: e["runs"].append([3, 1]), "wrong signature"),
-        (lambda e: e["runs"][0].__setitem__(1, 2), "wrong signature"),
-        (lambda e: e["runs"].reverse(), "wrong signature"),
-        (lambda e: e.update(sig=""), "wrong signature"),
-        (lambda e: e.update(sig="é"), "wrong signature"),
-        (lambda e: e.update(sig=None), "malformed"),
-        (lambda e: e.update(v=2), "version"),
-        (lambda e: e.pop("v"), "version"),
-        (lambda e: e.update(runs=[]), "malformed"),
-        (lambda e: e.update(runs=[[1, 1]] * 1001), "malformed"),
-        (lambda e: e.update(runs=[[1, True]]), "malformed"),
-        (lambda e: e.update(runs=[[1, "1"]]), "malformed"),
-        (lambda e: e.update(runs="11"), "malformed"),
-    ],
-)
-def test_an_envelope_that_is_not_ours_is_refused(change, why):
-    envelope = json.loads(json.dumps(messages.pack([(1, 1), (2, 1)])))
-    sound = copy.deepcopy(envelope)
-    change(envelope)
-    with pytest.raises(messages.BadEnvelope, match=why):
-        messages.unpack(envelope)
-    assert messages.unpack(sound) == [(1, 1), (2, 1)]
-
-
-@pytest.mark.parametrize("body", [None, [], "text", 5, {"v": 1}])
-def test_anything_else_is_refused(body):
-    with pytest.raises(messages.BadEnvelope):
-        messages.unpack(body)
-
-
-def test_another_installations_signature_is_refused(settings):
-    envelope = messages.pack([(1, 1)])
-    settings.SECRET_KEY = "another" * 10
-    with pytest.raises(messages.BadEnvelope, match="signature"):
-        messages.unpack(envelope)
-
-
 # A real broker
 
 
 @pytest.fixture
 def link(settings):
     settings.SCHEDULER_QUEUE_PREFIX = f"test-{uuid4().hex}"
-    one = Link()
-    one.up()
-    yield one
-    one.down()
+    with Proxy(RABBITMQ.url(), 5672) as one:
+        yield one
     for pool in ("default", "other"):
         drop(pool)
 
@@ -150,12 +100,12 @@ def test_more_than_a_window_of_messages_are_all_confirmed_in_order(publisher):
 @pytest.mark.rabbitmq
 def test_what_cannot_be_sent_is_kept_and_sent_first_when_the_broker_is_back(link, publisher):
     assert publisher.publish([("default", [(1, 1)])]) == 1
-    link.down()
+    link.cut()
     assert publisher.publish([("default", [(2, 1)])]) == 0
     assert publisher.publish([("default", [(3, 1)])]) == 0
     assert publisher.unsent == 2
     assert publisher.is_empty("default") is False
-    link.up()
+    link.restore()
     assert publisher.publish([("default", [(4, 1)])]) == 3
     assert publisher.unsent == 0
     assert [pairs_of(message) for message in take_all("default")] == [[(id, 1)] for id in (1, 2, 3, 4)]
@@ -163,11 +113,11 @@ def test_what_cannot_be_sent_is_kept_and_sent_first_when_the_broker_is_back(link
 
 @pytest.mark.rabbitmq
 def test_a_broker_that_is_away_is_not_asked_at_every_call(link, publisher, monkeypatch):
-    link.down()
+    link.cut()
     publisher.publish([("default", [(1, 1)])])
     monkeypatch.setattr(doorbell, "RETRY_SECONDS", 60.0)
     publisher.flush()
-    link.up()
+    link.restore()
     assert publisher.flush() == 0
     monkeypatch.setattr(publisher, "_retry_at", time.monotonic())
     assert publisher.flush() == 1
@@ -176,10 +126,10 @@ def test_a_broker_that_is_away_is_not_asked_at_every_call(link, publisher, monke
 @pytest.mark.rabbitmq
 def test_no_more_is_kept_than_rescue_would_find_again_anyway(link, publisher, monkeypatch):
     monkeypatch.setattr(doorbell, "MOST_UNSENT", 3)
-    link.down()
+    link.cut()
     publisher.publish([("default", [(id, 1)]) for id in range(5)])
     assert publisher.unsent == 3
-    link.up()
+    link.restore()
     assert publisher.flush() == 3
     assert [pairs_of(message) for message in take_all("default")] == [[(id, 1)] for id in (2, 3, 4)]
 

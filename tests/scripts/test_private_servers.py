@@ -33,11 +33,12 @@ def test_a_private_server_answers_and_leaves_nothing_behind(server, tmp_path):
         "RabbitMQ": servers.start_rabbitmq,
         "Redis": servers.start_redis,
     }[server.name]
+    before = set(psutil.Process().children(recursive=True))
     try:
         url = start(server.answers)
         assert url != server.standard_url
         assert server.answers(url)
-        started = psutil.Process().children(recursive=True)
+        started = set(psutil.Process().children(recursive=True)) - before
         assert started
     finally:
         servers.stop()

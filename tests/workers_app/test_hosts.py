@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +106,20 @@ def test_what_a_callable_prints_is_its_own_output(warm):
     assert [texts(sink) for sink in calls.sinks] == [["one", "to stderr"], ["two", "to stderr"], []]
 
 
-def test_a_flood_of_prints_is_capped_and_does_not_grow_the_host(warm):
+def test_a_flood_of_prints_is_capped_and_does_not_grow_the_host(warm, monkeypatch):
+    acquire: Callable[[], hosts.Host] = warm.acquire
+    acquired: list[hosts.Host] = []
+
+    def noted() -> hosts.Host:
+        acquired.append(acquire())
+        return acquired[-1]
+
+    monkeypatch.setattr(warm, "acquire", noted)
     result, lines = call(warm, "speak", text="x" * 100_000, times=300)
     assert result.state is RunState.SUCCEEDED and sum(map(len, lines)) < 1_100_000
-    (host,) = [host for host in warm._idle if not host.worn_out()][:1]
-    assert host.peak_bytes < hosts.MAX_BYTES // 2
+    (host,) = acquired
+    assert 0 < host.peak_bytes < hosts.MAX_BYTES // 2
+    assert host in warm._idle
 
 
 def test_os_exit_in_a_callable_fails_that_run_alone_and_no_call_is_made_twice(warm, tmp_path):
@@ -215,9 +224,15 @@ def test_a_host_is_replaced_after_its_share_of_calls(warm, monkeypatch):
 
 
 def test_a_host_that_has_grown_too_large_is_replaced(warm, monkeypatch):
+    before = call(warm, "pid")[0].output
+    assert call(warm, "pid")[0].output == before
     monkeypatch.setattr(hosts, "MAX_BYTES", 1)
     grown = call(warm, "pid")[0].output
+    monkeypatch.undo()
+    assert grown == before, "it is replaced after its calls, not before them"
     assert wait_until(lambda: not is_alive(grown))
+    fresh, _lines = call(warm, "pid")
+    assert fresh.state is RunState.SUCCEEDED and fresh.output != grown
 
 
 def test_a_host_that_does_not_start_fails_the_runs_and_leaves_nothing(monkeypatch):

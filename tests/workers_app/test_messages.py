@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from workers_app import celery_tasks, lifecycle, messages
 from workers_app.messages import BadEnvelope, pack, unpack
 
-GOOD = [(1, 1), (2, 3)]
+GOOD = [(1, 1), (2**40, 3)]
 
 
 def test_an_envelope_comes_through_json_as_it_was_packed():
@@ -18,12 +19,35 @@ def test_an_envelope_comes_through_json_as_it_was_packed():
 
 
 @pytest.mark.parametrize(
-    "change", [{"runs": [[1, 1], [2, 4]]}, {"runs": [[1, 1]]}, {"sig": "0" * 64}, {"sig": "\ud800"}]
+    ("change", "why"),
+    [
+        (lambda e: e["runs"].append([3, 1]), "wrong signature"),
+        (lambda e: e["runs"].pop(), "wrong signature"),
+        (lambda e: e["runs"].reverse(), "wrong signature"),
+        (lambda e: e["runs"][1].__setitem__(1, 4), "wrong signature"),
+        (lambda e: e.update(sig=""), "wrong signature"),
+        (lambda e: e.update(sig="0" * 64), "wrong signature"),
+        (lambda e: e.update(sig="é"), "wrong signature"),
+        (lambda e: e.update(sig="\ud800"), "wrong signature"),
+        (lambda e: e.update(sig=None), "malformed"),
+        (lambda e: e.update(v=2), "version"),
+        (lambda e: e.pop("v"), "version"),
+        (lambda e: e.update(runs=[]), "malformed"),
+        (lambda e: e.update(runs=[[1, 1]] * (messages.MAX_PAIRS + 1)), "malformed"),
+        (lambda e: e.update(runs=[[1]]), "malformed"),
+        (lambda e: e.update(runs=[[1, True]]), "malformed"),
+        (lambda e: e.update(runs=[[1, "1"]]), "malformed"),
+        (lambda e: e.update(runs="11"), "malformed"),
+        (lambda e: e.update(runs={"1": 1}), "malformed"),
+    ],
 )
-def test_an_envelope_that_was_changed_on_the_way_is_refused(change):
-    assert unpack(pack(GOOD)) == GOOD
-    with pytest.raises(BadEnvelope, match="wrong signature"):
-        unpack(pack(GOOD) | change)
+def test_an_envelope_that_was_changed_on_the_way_is_refused_with_the_reason(change, why):
+    envelope = json.loads(json.dumps(pack(GOOD)))
+    sound = copy.deepcopy(envelope)
+    change(envelope)
+    with pytest.raises(BadEnvelope, match=why):
+        unpack(envelope)
+    assert unpack(sound) == GOOD
 
 
 def test_an_envelope_signed_with_another_key_is_refused(settings):
@@ -37,6 +61,8 @@ def test_an_envelope_signed_with_another_key_is_refused(settings):
 GARBAGE: list[Any] = [
     None,
     "",
+    "text",
+    5,
     [],
     {},
     {"v": 2},

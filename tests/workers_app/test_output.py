@@ -9,6 +9,7 @@ import pytest
 
 from tasks_app.models import RunOutput
 from tests.workers_app.jobs import texts
+from workers_app.lines import LINE_OVERHEAD
 from workers_app.output import OutputSink, store
 
 
@@ -176,8 +177,11 @@ def test_memory_stays_flat_for_a_flood_in_single_bytes_on_both_streams(piece):
     assert peak < 8 * 1024 * 1024
 
 
-def test_one_read_of_many_megabytes_is_cut_to_the_cap():
+@pytest.mark.parametrize("line", [b"\n", b"a line of text\n"])
+def test_one_read_of_many_lines_is_cut_to_the_cap_with_what_a_line_costs_beside_its_text(settings, line):
     sink = OutputSink(1, 1)
-    sink.feed("stdout", b"a line of text\n" * 2_000_000)
+    sink.feed("stdout", line * 2_000_000)
     sink.close()
-    assert sum(len(text) for text in texts(sink)) < 1024 * 1024
+    cost = sum(len(text) + LINE_OVERHEAD for text in texts(sink))
+    # The marker is beyond the cap.
+    assert settings.SCHEDULER_OUTPUT_BYTES // 2 < cost <= settings.SCHEDULER_OUTPUT_BYTES + 200

@@ -43,14 +43,19 @@ class Worker:
         command = [sys.executable, "-c", WORKER, f"worker-{os.getpid()}-{id(self)}", str(lease)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
         assert self.process.stdout is not None
-        self.early, self.led, self.let_go, self.gone, self.reaper = map(int, self.process.stdout.readline().split())
+        numbers = [int(number) for number in self.process.stdout.readline().split()]
+        self._groups = numbers[:4]
+        if len(numbers) != 5:
+            self.close()
+            raise AssertionError(f"the worker did not start; it said {numbers}")
+        self.early, self.led, self.let_go, self.gone, self.reaper = numbers
 
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
-        for group in (self.early, self.led, self.let_go, self.gone):
+        for group in self._groups:
             try:
                 os.killpg(group, signal.SIGKILL)
             except ProcessLookupError:
