@@ -11,7 +11,7 @@ from tasks_app.errors import DependencyCycle, InvalidInput, SchedulerError
 # The default messages of the error classes are English docstrings; here they are texts to translate.
 DEFAULTS: dict[str, Promise] = {
     "error": _("The request could not be carried out."),
-    "permission_denied": _("Your role does not allow this; ask an administrator of the project for a higher one."),
+    "permission_denied": _("Your role does not allow this; ask an administrator of the installation for a higher one."),
     "wrong_state": _("The object is in a state that does not allow this."),
     "stale_edit": _("The object was changed since you read it; read it again and repeat your edit."),
     "batch_too_large": _("The batch holds too many items; send it in several parts."),
