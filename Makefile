@@ -36,8 +36,8 @@ else
 endif
 
 .PHONY: test-long
-test-long: dev ## The acceptance tests of recovery at full length: some six minutes
-	@TEST_LONG=1 $(BIN)/python -m scripts.test_services -- $(BIN)/python -m pytest tests/acceptance/test_recovery.py
+test-long: dev ## The acceptance tests of recovery and outages at full length: some eight minutes
+	@TEST_LONG=1 $(BIN)/python -m scripts.test_services -- $(BIN)/python -m pytest tests/acceptance/test_recovery.py tests/acceptance/test_database_away.py
 
 .PHONY: check
 check: dev ## Check format, lint, types, imports, migrations, settings, front-end files and translations

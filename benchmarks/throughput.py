@@ -1,9 +1,20 @@
-"""Durable no-op runs end to end, beside the usual Celery + one ORM row per run, in one run on the same servers.
+"""Durable no-op runs, beside the usual Celery + one ORM row per run, on the same servers.
 
-Ours: rows created by trigger-batch, one dispatcher, two worker processes; every run has its row, four events (created,
-queued, running, succeeded), its times and its worker. The peer: rows created and announced one by one, two prefork
-worker processes, a row saved at start and at end. The clock runs from the start of the submitting process's work to the
-last finished row. Prints a table and the ratio; `--json` for programs.
+Both sides have two slots: ours two worker processes with one warm slot each and one dispatcher, the peer one worker
+with two prefork children. Of every run of ours its row, four events (created, queued, running, succeeded), its times
+and its worker are kept; the peer saves a row at its start and at its end.
+
+Two things are measured, each several times, the peer and ours by turns:
+
+end to end: rows created and run, workers warm. Ours are created by trigger-batch, the peer's one by one as a web
+request would. From the moment at which the submitting process, with everything imported, is told to begin, to the last
+finished row.
+
+drain: all runs lie in the queue before the workers start, so how they were submitted does not count. From the start of
+the first run to the last finished row.
+
+The numbers of runs (20,000 to 3,000) are such that both sides take about as long. Prints each round and the median of
+the ratios; `--json` for programs, `--short` for a quick try.
 """
 
 from __future__ import annotations
@@ -11,132 +22,110 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from benchmarks.sides import Ours, Peer, Side
 from tests import environment, services
 
-ROOT = Path(__file__).resolve().parent.parent
-NOOP = {
-    "name": "noop",
-    "executor": "callable",
-    "command": "workers_app.samples.noop",
-}
+WARM_UP = 50
+SHORT = {"rounds": 1, "runs": 3_000, "peer_runs": 450}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=20_000, help="no-op runs for ours (default: %(default)s)")
-    parser.add_argument("--peer-runs", type=int, default=3_000, help="no-op runs for the peer (default: %(default)s)")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = _options()
     environment.prepare()
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        directory = Path(folder)
-        template = f"bench_template_{os.getpid()}"
+    with ExitStack() as undo:
+        undo.callback(environment.forget)
+        directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        template = f"test_scheduler_{os.getpid()}_bench"
+        undo.callback(environment.administer, f'DROP DATABASE IF EXISTS "{template}" WITH (FORCE)')
         services.create_template(template, directory)
-        try:
-            peer = measure_peer(options.peer_runs, directory, template)
-            ours = measure_ours(options.runs, directory, template)
-        finally:
-            environment.administer(f'DROP DATABASE IF EXISTS "{template}" WITH (FORCE)')
-    result = {"peer": peer, "ours": ours, "ratio": round(ours["runs_per_second"] / peer["runs_per_second"], 1)}
-    print(json.dumps(result) if options.json else _table(result))
+        counts = {Peer: options.peer_runs, Ours: options.runs}
+        result = {
+            name: _rounds(name, measure, counts, options, directory, template)
+            for name, measure in (("end to end", end_to_end), ("drain", drain))
+        }
+    if options.json:
+        print(json.dumps(result))
     return 0
 
 
-def measure_ours(count: int, directory: Path, template: str) -> dict[str, Any]:
-    """Our side: {runs, seconds, runs_per_second, events}."""
-    stack = services.ProcessStack(directory, template)
-    try:
-        stack.run("shell", "-c", _create_task())
-        stack.dispatcher()
-        for _ in range(2):
-            stack.worker("--warm", "1", concurrency=2)
-        _warm(stack, "ours", "select count(*) from tasks_app_run where state <> 'succeeded'")
-        before = stack.value("select count(*) from tasks_app_run")
-        seconds = _timed(
-            stack,
-            ["ours", str(count)],
-            lambda: stack.value("select count(*) from tasks_app_run where state = 'succeeded'") == before + count,
-        )
-        events = stack.value("select count(*) from tasks_app_runevent")
-        assert events == 4 * (before + count), f"{events} events for {before + count} runs"
-        return {
-            "runs": count,
-            "seconds": round(seconds, 2),
-            "runs_per_second": round(count / seconds),
-            "events": events,
-        }
-    finally:
-        stack.close()
+def end_to_end(side: Side, count: int) -> float:
+    """Seconds from the first submitted run to the last finished one; the workers are warm."""
+    side.prepare()
+    side.start_workers()
+    _warm_up(side)
+    with side.submitting(count) as began:
+        pass
+    side.wait_for_all()
+    return time.time() - began
 
 
-def measure_peer(count: int, directory: Path, template: str) -> dict[str, Any]:
-    """The peer's side: {runs, seconds, runs_per_second}."""
-    stack = services.ProcessStack(directory, template)
-    try:
-        stack.rows(_PEER_TABLE)
-        stack.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.peer.settings"
-        command = [sys.executable, "-m", "celery", "-A", "benchmarks.peer.celery", "worker", "-P", "prefork", "-c", "2"]
-        stack._start("peer", [*command, "--loglevel", "WARNING"], {})
-        _warm(stack, "peer", "select count(*) from peer_jobrow where state <> 'done'")
-        before = stack.value("select count(*) from peer_jobrow")
-        seconds = _timed(
-            stack,
-            ["peer", str(count)],
-            lambda: stack.value("select count(*) from peer_jobrow where state = 'done'") == before + count,
-        )
-        return {"runs": count, "seconds": round(seconds, 2), "runs_per_second": round(count / seconds)}
-    finally:
-        stack.close()
+def drain(side: Side, count: int) -> float:
+    """Seconds from the first start to the last finished run of a backlog that was there before the workers."""
+    side.prepare()
+    side.submit(count)
+    side.wait_for_backlog()
+    side.start_workers()
+    side.wait_for_all()
+    return time.time() - side.first_start()
 
 
-_PEER_TABLE = """create table peer_jobrow (id bigserial primary key, state varchar(10) not null,
-    created_at timestamptz not null, started_at timestamptz, finished_at timestamptz);
-    create index on peer_jobrow (state)"""
+def _rounds(
+    name: str,
+    measure: Callable[[Side, int], float],
+    counts: dict[type[Side], int],
+    options: argparse.Namespace,
+    directory: Path,
+    template: str,
+) -> dict[str, Any]:
+    say = (lambda _line: None) if options.json else print
+    say(f"\n{name:34}{'runs':>8}{'seconds':>10}{'runs/s':>10}{'ratio':>8}")
+    rounds = []
+    for number in range(1, options.rounds + 1):
+        rates: dict[str, Any] = {}
+        for kind, count in counts.items():
+            stack = services.ProcessStack(directory, template)
+            try:
+                seconds = measure(kind(stack), count)
+            finally:
+                stack.close()
+            rates[kind.name] = {"runs": count, "seconds": round(seconds, 2), "runs_per_second": round(count / seconds)}
+        rates["ratio"] = round(rates["ours"]["runs_per_second"] / rates["peer"]["runs_per_second"], 1)
+        for kind in counts:
+            ratio = f"{rates['ratio']:>7}x" if kind is Ours else ""
+            one = rates[kind.name]
+            say(f"{number} {kind.label:32}{one['runs']:>8}{one['seconds']:>10}{one['runs_per_second']:>10}{ratio}")
+        rounds.append(rates)
+    ratio = round(median(one["ratio"] for one in rounds), 1)
+    say(f"{name}: median ratio {ratio}x")
+    return {"rounds": rounds, "ratio": ratio}
 
 
-def _create_task() -> str:
-    return f"""
-from django.utils import timezone
-from access_app.actors import system_actor
-from tasks_app.models import Pool, Project
-from tasks_app.services import tasks
-fields = {NOOP!r} | {{"project": Project.objects.get(name="default"), "pool": Pool.objects.get(name="default")}}
-tasks.create(system_actor("benchmark"), fields, now=timezone.now())
-"""
-
-
-def _warm(stack: services.ProcessStack, side: str, unfinished: str) -> None:
+def _warm_up(side: Side) -> None:
     """A first few runs, so that neither side pays for imports and connections in the measured part."""
-    _submit(stack, [side, "50"]).wait()
-    stack.wait_for("the warm-up", lambda: stack.value(unfinished) == 0, 60)
+    side.submit(WARM_UP)
+    side.wait_for_all()
 
 
-def _timed(stack: services.ProcessStack, arguments: list[str], done: Callable[[], bool]) -> float:
-    started = time.monotonic()
-    submitting = _submit(stack, arguments)
-    stack.wait_for("all runs", done, 600)
-    seconds = time.monotonic() - started
-    assert submitting.wait() == 0
-    return seconds
-
-
-def _submit(stack: services.ProcessStack, arguments: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "benchmarks.submit", *arguments], cwd=ROOT, env=stack.environ)
-
-
-def _table(result: dict[str, Any]) -> str:
-    rows = [("Celery + one ORM row per run", result["peer"]), ("this scheduler", result["ours"])]
-    lines = [f"{'':32}{'runs':>8}{'seconds':>10}{'runs/s':>10}"]
-    lines += [f"{name:32}{side['runs']:>8}{side['seconds']:>10}{side['runs_per_second']:>10}" for name, side in rows]
-    return "\n".join([*lines, f"ratio: {result['ratio']}x"])
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=20_000, help="no-op runs for ours (default: %(default)s)")
+    parser.add_argument("--peer-runs", type=int, default=3_000, help="no-op runs for the peer (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (default: %(default)s)")
+    parser.add_argument("--short", action="store_true", help="one round of few runs: does it work, not how fast is it")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+    options = parser.parse_args()
+    if options.short:
+        vars(options).update(SHORT)
+    return options
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from statistics import fmean
 from typing import Any
 
 import structlog
@@ -74,14 +75,14 @@ class Execution:
                 log.error("could not claim", runs=len(pairs), error=str(error).strip())
                 return
             pairs = rest
-            started = time.monotonic()
             self._execute_claimed(claimed)
-            self._learn(claimed, time.monotonic() - started)
             if claimed and not self._is_short(claimed[0].job.version_id):
                 break
         if pairs:
-            # The rest of a pack must not wait behind a long run, nor end with this worker.
-            self._ring([(pool, [pair]) for pair in pairs])
+            # The rest of a pack must not wait behind a long run, nor end with this worker. In halves: those of long
+            # runs spread over the workers like a tree, those of runs that turn out to be short are still packs.
+            half = (len(pairs) + 1) // 2
+            self._ring([(pool, part) for part in (pairs[:half], pairs[half:]) if part])
 
     def write_output(self) -> None:
         """Pass the lines that came since the last call on to the database; call twice a second or so."""
@@ -200,6 +201,7 @@ class Execution:
     # --- finish -----------------------------------------------------------------------------------------------------
 
     def _complete(self, done: list[Entry]) -> None:
+        self._learn(done)
         now = datetime.now(UTC)
         kept = [entry for entry in done if entry[0].control.why != Control.LOST]
         outcomes = [outcome_of(active, result, now) for active, _sink, result in kept]
@@ -250,11 +252,14 @@ class Execution:
 
     # --- what is known of durations ---------------------------------------------------------------------------------
 
-    def _learn(self, claimed: list[Active], seconds: float) -> None:
-        if claimed:
-            version = claimed[0].job.version_id
-            fresh = seconds / len(claimed)
-            self._typical[version] = 0.7 * self._typical.get(version, fresh) + 0.3 * fresh
+    def _learn(self, done: list[Entry]) -> None:
+        """Packs are of one version. What gets faster is believed sooner: a first call pays for its imports."""
+        seconds = [result.busy_seconds for _active, _sink, result in done if result.busy_seconds is not None]
+        if seconds:
+            version, fresh = done[0][0].job.version_id, fmean(seconds)
+            typical = self._typical.get(version, fresh)
+            weight = 0.7 if fresh < typical else 0.3
+            self._typical[version] = typical + weight * (fresh - typical)
 
     def _is_short(self, version_id: int) -> bool:
         return self._typical.get(version_id, SHORT_SECONDS) < SHORT_SECONDS

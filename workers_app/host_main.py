@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -119,16 +120,17 @@ class Host:
     def _call(self, place: int, name: str, params: dict[str, Any]) -> None:
         function = self._callables.get(name)
         if function is None:
-            self._outbox.put(["done", place, "unknown", f"{name} is not a registered callable.", ""])
+            self._outbox.put(["done", place, "unknown", f"{name} is not a registered callable.", "", 0.0])
             return
+        began = time.monotonic()
         try:
             with self._captured(place):
                 value = function(**params)
-            self._outbox.put(["done", place, "ok", _output(value), ""])
+            self._outbox.put(["done", place, "ok", _output(value), "", time.monotonic() - began])
         except RunEnded:
-            self._outbox.put(["done", place, "ended", "", ""])
+            self._outbox.put(["done", place, "ended", "", "", time.monotonic() - began])
         except BaseException as error:  # noqa: BLE001  (whatever a callable raises is a failed run, not a dead host)
-            self._outbox.put(["done", place, "error", _sentence(error), _trace(error)])
+            self._outbox.put(["done", place, "error", _sentence(error), _trace(error), time.monotonic() - began])
 
     @contextlib.contextmanager
     def _captured(self, place: int) -> Iterator[None]:

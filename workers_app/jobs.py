@@ -34,7 +34,8 @@ class Job:
 
 @dataclass(slots=True)
 class Result:
-    """How it ended. `asked_delay` is the wait in seconds that the run itself asked for before a retry."""
+    """How it ended. `asked_delay` is the wait in seconds that the run itself asked for before a retry; `busy_seconds`
+    how long a callable took, less what it took to start its process and to record what came of it."""
 
     state: RunState
     reason: str = Reason.NONE
@@ -43,6 +44,7 @@ class Result:
     output: Any = None
     asked_delay: float | None = None
     retryable: bool = True
+    busy_seconds: float | None = None
 
 
 class Control:

@@ -17,7 +17,8 @@ from tasks_app.states import Reason, RunState
 from tests.tasks_app.making import enqueue, make_task, plan, start, state_of
 from tests.workers_app.jobs import wait_until
 from workers_app import execution as execution_module
-from workers_app.execution import Execution
+from workers_app import hosts
+from workers_app.execution import SHORT_SECONDS, Execution
 from workers_app.jobs import Control, Job, Result
 from workers_app.output import OutputSink
 
@@ -30,10 +31,14 @@ class Rung:
     """What was handed back to the broker."""
 
     def __init__(self) -> None:
-        self.pairs: list[tuple[int, int]] = []
+        self.messages: list[list[tuple[int, int]]] = []
 
     def __call__(self, batch: Any) -> None:
-        self.pairs += [pair for _pool, pairs in batch for pair in pairs]
+        self.messages += [pairs for _pool, pairs in batch]
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        return [pair for pairs in self.messages for pair in pairs]
 
 
 @pytest.fixture
@@ -391,13 +396,22 @@ def test_a_worker_told_to_stop_before_it_has_its_lease_back_hands_the_message_ba
     worker.close()
 
 
-def test_the_rest_of_a_pack_does_not_wait_behind_a_long_run(worker, rung, body, monkeypatch):
-    monkeypatch.setattr(execution_module, "SHORT_SECONDS", 0.0)
-    body(gives())
-    first, second, third = (queued() for _ in range(3))
-    worker.execute([(first, 1), (second, 1), (third, 1)], "default")
-    assert [state_of(id) for id in (first, second, third)] == ["succeeded", "queued", "queued"]
-    assert rung.pairs == [(second, 1), (third, 1)]
+def test_the_rest_of_a_pack_does_not_wait_behind_a_long_run(worker, rung, body):
+    body(gives(busy_seconds=SHORT_SECONDS))
+    ids = [queued() for _ in range(4)]
+    worker.execute([(id, 1) for id in ids], "default")
+    assert [state_of(id) for id in ids] == ["succeeded", "queued", "queued", "queued"]
+    assert rung.messages == [[(ids[1], 1), (ids[2], 1)], [(ids[3], 1)]]
+
+
+def test_a_pack_of_short_calls_stays_whole_though_its_process_took_long_to_start(worker, rung, monkeypatch):
+    cold = hosts.HostPool()
+    monkeypatch.setattr(hosts, "pool", cold)
+    ids = plan(make_task(executor="callable", command="workers_app.samples.noop"), 3)
+    enqueue(*ids)
+    worker.execute([(id, 1) for id in ids], "default")
+    cold.close()
+    assert [state_of(id) for id in ids] == ["succeeded"] * 3 and rung.messages == []
 
 
 def test_a_stray_is_handed_back_and_a_run_of_another_worker_is_not(worker):
