@@ -17,9 +17,9 @@ from dispatcher_app.gates import Candidate
 from dispatcher_app.release import Released, describe
 from tasks_app import rowset, transitions
 from tasks_app.models import Run
+from tasks_app.moves import Outcome
 from tasks_app.retry import POISON_LIMIT
 from tasks_app.states import Reason, RunState
-from tasks_app.transitions import Outcome
 from workers_app.models import Worker, WorkerState
 
 log = structlog.get_logger(__name__)

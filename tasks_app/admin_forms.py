@@ -87,6 +87,16 @@ class TaskForm(ServiceForm):
     timeout_seconds = forms.IntegerField(label=_("timeout in seconds"), initial=3600, min_value=1)
     retry_count = forms.IntegerField(label=_("retries"), initial=0, min_value=0)
     retry_delay_seconds = forms.IntegerField(label=_("first retry after seconds"), initial=10, min_value=0)
+    retry_cap_seconds = forms.IntegerField(label=_("longest retry delay in seconds"), initial=3600, min_value=1)
+    retry_jitter = forms.BooleanField(label=_("spread retries"), required=False, initial=True)
+    never_retry = forms.JSONField(
+        label=_("never retry"),
+        required=False,
+        initial=dict,
+        decoder=_StrictDecoder,
+        help_text=_("A JSON object: exit_codes, exceptions, statuses."),
+    )
+    retry_budget_seconds = forms.IntegerField(label=_("retry for at most seconds"), required=False, min_value=1)
     retry_on_lost = forms.BooleanField(label=_("rerun when its worker is lost"), required=False)
 
     class Meta:
@@ -107,6 +117,10 @@ class TaskForm(ServiceForm):
     def clean_params(self) -> Any:
         params = self.cleaned_data["params"]
         return {} if params is None else params
+
+    def clean_never_retry(self) -> Any:
+        rules = self.cleaned_data["never_retry"]
+        return {} if rules is None else rules
 
     def write(self) -> Task:
         if self.instance.pk is None:

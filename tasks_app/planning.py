@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from tasks_app import rowset, transitions
+from tasks_app import moves, rowset, transitions
 from tasks_app.dependencies import TriggerRule, closure
 from tasks_app.models import Task, TaskDependency
 from tasks_app.models.run import RunType
@@ -101,16 +101,21 @@ def _root_row(firing: Firing, has_downstream: bool) -> dict[str, Any]:
         "run_type": firing.run_type,
         "priority": task.priority if firing.priority is None else firing.priority,
         "trigger_rule": "",
+        "weight": task.weight,
+        "concurrency_key": "",
+        "backfill_id": None,
         "upstream_ready": True,
         "tell_downstream": has_downstream,
+        "tell_limits": False,
         "nominal_at": firing.nominal_at,
         "due_at": firing.due_at,
+        "expires_at": None,
         "params": firing.params,
         "idempotency_key": firing.idempotency_key,
     }
 
 
-def _match(firings: Sequence[Firing], created: Sequence[transitions.Created]) -> list[int | None]:
+def _match(firings: Sequence[Firing], created: Sequence[moves.Created]) -> list[int | None]:
     """Find the new id of each firing: by instant, by idempotency key, else by order of insertion."""
     by_instant = {(run.schedule_id, run.nominal_at): run.id for run in created if run.schedule_id is not None}
     by_key = {(run.task_id, run.idempotency_key): run.id for run in created if run.idempotency_key is not None}
@@ -140,16 +145,16 @@ def _plan_downstream(planned: list[tuple[Firing, int]], graph: _Graph, *, now: d
         assert run.root_id is not None
         run_of[run.root_id, run.task_id] = run.id
     edges = [
-        {"upstream": run_id, "downstream": run_of[root_id, downstream]}
+        {"upstream": run_id, "downstream": run_of[root_id, downstream], "condition": ""}
         for (root_id, task_id), run_id in run_of.items()
         for downstream in sorted(graph.downstream_of.get(task_id, ()))
         if (root_id, downstream) in run_of and downstream != task_id
     ]
-    columns = {"upstream": "bigint", "downstream": "bigint"}
+    columns = {"upstream": "bigint", "downstream": "bigint", "condition": "text"}
     with connection.cursor() as cursor:
         cursor.execute(
-            f"""INSERT INTO tasks_app_rundependency (upstream_id, downstream_id)
-            SELECT upstream, downstream FROM {rowset.table("k", columns)}""",
+            f"""INSERT INTO tasks_app_rundependency (upstream_id, downstream_id, condition)
+            SELECT upstream, downstream, condition FROM {rowset.table("k", columns)}""",
             [rowset.encode(edges)],
         )
     return len(rows)

@@ -56,4 +56,8 @@ class Reason(StrEnum):
     POISON = "poison"
     RETRY = "retry"
     UPSTREAM = "upstream"
+    OVERLAP = "overlap"
+    START_DEADLINE = "start_deadline"
+    BACKFILL = "backfill"
+    INVALID_MACRO = "invalid_macro"
     INTERNAL = "internal"

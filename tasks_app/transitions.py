@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -17,6 +16,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from tasks_app import rowset
+from tasks_app.moves import Claimed, Created, Outcome
 from tasks_app.states import ALLOWED, Reason, RunState
 from tasks_app.texts import clipped, storable, storable_json
 
@@ -38,45 +38,6 @@ _OUTCOME = f"""state = CASE WHEN {_CANCELLED} THEN 'cancelled' ELSE k.state END,
     worker_id = CASE WHEN {_RETRIED} THEN NULL ELSE run.worker_id END"""
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
-    """A run that was planned just now."""
-
-    id: int
-    task_id: int
-    schedule_id: int | None
-    nominal_at: datetime | None
-    idempotency_key: str | None
-    root_id: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A run that is now ours to execute."""
-
-    id: int
-    attempt: int
-    task_id: int
-    version_id: int
-    nominal_at: datetime | None
-    params: Any
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How one attempt ended. `state` is terminal, or WAITING for another attempt that is due at `retry_at`."""
-
-    id: int
-    attempt: int
-    state: RunState
-    reason: str = Reason.NONE
-    detail: str = ""
-    exit_code: int | None = None
-    output: Any = None
-    retry_at: datetime | None = None
-    worker_died: bool = False
-
-
 def create(rows: Sequence[Mapping[str, Any]], *, now: datetime, actor: str) -> list[Created]:
     """(nothing) -> waiting: insert planned runs, one mapping of `_CREATE_COLUMNS` each. Returns what was inserted.
 
@@ -87,7 +48,8 @@ def create(rows: Sequence[Mapping[str, Any]], *, now: datetime, actor: str) -> l
     at = rowset.moment(now)
     # WHERE true: without it SQLite reads ON CONFLICT as part of a join.
     insert = f"""INSERT INTO tasks_app_run ({columns}, created_at, state, reason, reason_detail, attempt, worker_deaths,
-        held) SELECT {columns}, {_at()}, 'waiting', '', '', 1, 0, {_false()} FROM {rowset.table("k", _CREATE_COLUMNS)}
+        told_attempt, held) SELECT {columns}, {_at()}, 'waiting', '', '', 1, 0, 0, {_false()}
+        FROM {rowset.table("k", _CREATE_COLUMNS)}
         WHERE true ON CONFLICT DO NOTHING RETURNING id, task_id, schedule_id, nominal_at, idempotency_key, root_id"""
     actor = actor[:200]
     log = f"INSERT INTO tasks_app_runevent ({_EVENT_COLUMNS}) SELECT id, {_at()}, '', 'waiting', 1, '', '', %s FROM "
@@ -115,10 +77,15 @@ _CREATE_COLUMNS = {
     "run_type": "text",
     "priority": "int",
     "trigger_rule": "text",
+    "weight": "int",
+    "concurrency_key": "text",
+    "backfill_id": "bigint",
     "upstream_ready": "boolean",
     "tell_downstream": "boolean",
+    "tell_limits": "boolean",
     "nominal_at": "timestamptz",
     "due_at": "timestamptz",
+    "expires_at": "timestamptz",
     "params": "jsonb",
     "idempotency_key": "text",
 }

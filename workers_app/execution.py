@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -18,12 +17,13 @@ from django.db import InterfaceError, OperationalError, transaction
 
 from tasks_app import transitions
 from tasks_app.models import Run, TaskVersion
+from tasks_app.moves import Claimed, Outcome
 from tasks_app.states import Reason, RunState
-from tasks_app.transitions import Claimed, Outcome
 from tasks_app.wakeup import nudge
 from workers_app import hosts
 from workers_app.batcher import Batcher, Closed
 from workers_app.executors import implementation
+from workers_app.gathering import Entry, Gathered
 from workers_app.jobs import Active, Control, Job, Result
 from workers_app.messages import Pair
 from workers_app.outcomes import outcome_of, without_result
@@ -38,7 +38,6 @@ CHUNK = 200
 LEASE_LOOK_SECONDS = 0.2
 _REMEMBERED_VERSIONS = 5000
 Finish = tuple[list[Outcome], list[Row]]
-Entry = tuple[Active, OutputSink, Result]
 
 
 class Execution:
@@ -171,7 +170,7 @@ class Execution:
 
     def _execute_claimed(self, claimed: list[Active]) -> None:
         if len(claimed) > 1:
-            gathered = _Gathered(self._complete)
+            gathered = Gathered(self._complete)
             entries = [(active, self._sink(active)) for active in claimed]
             try:
                 Pack(hosts.pool, entries, gathered.add, gathered.flush_aside).run()
@@ -267,36 +266,3 @@ class Execution:
 
 def _broken(error: Exception) -> Result:
     return Result(RunState.FAILED, Reason.INTERNAL, f"{type(error).__name__}: {error}")
-
-
-class _Gathered:
-    """Results of a pack, finished together; earlier when one of its calls takes long."""
-
-    def __init__(self, complete: Callable[[list[Entry]], None]) -> None:
-        self._complete = complete
-        self._lock = threading.Lock()
-        self._entries: list[Entry] = []
-        self._answered: set[int] = set()
-
-    def add(self, active: Active, sink: OutputSink, result: Result) -> None:
-        with self._lock:
-            self._entries.append((active, sink, result))
-            self._answered.add(active.job.run_id)
-
-    def add_missing(self, entries: list[tuple[Active, OutputSink]], result: Result) -> None:
-        """Add the result for every entry that has none."""
-        for active, sink in entries:
-            if active.job.run_id not in self._answered:
-                sink.close()
-                self.add(active, sink, result)
-
-    def flush(self) -> None:
-        with self._lock:
-            entries, self._entries = self._entries, []
-        if entries:
-            self._complete(entries)
-
-    def flush_aside(self) -> None:
-        """Flush on a thread of its own: who watches over a call must not wait for the database."""
-        if self._entries:
-            threading.Thread(target=self.flush, name="finish-aside", daemon=True).start()

@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from tasks_app import retry
+from tasks_app.moves import Outcome
 from tasks_app.states import Reason, RunState
-from tasks_app.transitions import Outcome
 from workers_app.jobs import Active, Control, Result
 
 

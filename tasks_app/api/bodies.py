@@ -25,6 +25,7 @@ from tasks_app.models.task import Overlap
 from tasks_app.services.runs import priority_number
 
 MAX_INT = 2**31 - 1
+MAX_SMALL = 2**15 - 1
 MAX_ID = 2**63 - 1
 
 
@@ -65,10 +66,25 @@ class TaskBody(StrictSerializer):
     priority = PriorityField(required=False)
     retry_count = IntegerField(min_value=0, max_value=MAX_INT, required=False)
     retry_delay_seconds = IntegerField(min_value=0, max_value=MAX_INT, required=False)
+    retry_cap_seconds = IntegerField(min_value=1, max_value=MAX_INT, required=False)
+    retry_jitter = BooleanField(required=False)
+    never_retry = ObjectField(
+        required=False, help_text=_("Failures that are final: `exit_codes`, `exceptions`, `statuses` (404, 4xx).")
+    )
+    retry_budget_seconds = IntegerField(min_value=1, max_value=MAX_INT, allow_null=True, required=False)
     retry_on_lost = BooleanField(required=False)
     timeout_seconds = IntegerField(min_value=1, max_value=MAX_INT, required=False)
     overlap = ChoiceField(choices=Overlap.choices, required=False)
     max_concurrent = IntegerField(min_value=1, max_value=MAX_INT, allow_null=True, required=False)
+    weight = IntegerField(min_value=1, max_value=MAX_SMALL, required=False)
+    concurrency_key = TextField(
+        max_length=200, allow_blank=True, required=False, help_text=_("Runs of one key share a limit: a macro.")
+    )
+    max_concurrent_per_key = IntegerField(min_value=1, max_value=MAX_INT, required=False)
+    rate_limit = IntegerField(min_value=1, max_value=MAX_INT, allow_null=True, required=False)
+    rate_window_seconds = IntegerField(min_value=1, max_value=MAX_INT, allow_null=True, required=False)
+    start_deadline_seconds = IntegerField(min_value=1, max_value=MAX_INT, allow_null=True, required=False)
+    auto_pause_after = IntegerField(min_value=1, max_value=MAX_SMALL, allow_null=True, required=False)
     trigger_rule = ChoiceField(choices=[(rule.value, rule.value) for rule in TriggerRule], required=False)
     pool = TextField(max_length=50, required=False, help_text=_("Name of the pool; default: `default`."))
 

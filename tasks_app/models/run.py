@@ -9,9 +9,11 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from tasks_app.models.backfill import Backfill
 from tasks_app.models.resource import Pool
 from tasks_app.models.schedule import Schedule
 from tasks_app.models.task import Task, TaskVersion
+from tasks_app.periods import PeriodPolicy
 from tasks_app.states import ALLOWED, LIVE, TERMINAL, UNSUCCESSFUL, Reason, RunState
 
 STATE_CHOICES = [(state.value, state.value) for state in RunState]
@@ -22,6 +24,7 @@ class RunType(models.TextChoices):
     MANUAL = "manual", _("manual")
     RERUN = "rerun", _("rerun")
     UPSTREAM = "upstream", _("upstream")
+    BACKFILL = "backfill", _("backfill")
 
 
 class Run(models.Model):
@@ -42,18 +45,30 @@ class Run(models.Model):
     worker_deaths = models.PositiveSmallIntegerField(default=0)
     priority = models.PositiveSmallIntegerField()
     trigger_rule = models.CharField(max_length=30, blank=True)
+    # Slots of its pool that it takes.
+    weight = models.PositiveSmallIntegerField(default=1)
+    concurrency_key = models.CharField(max_length=200, blank=True)
+    backfill = models.ForeignKey(Backfill, null=True, on_delete=models.SET_NULL, related_name="runs", db_index=False)
     held = models.BooleanField(default=False)
     # False while the trigger rule has not said `start`; always True for a run without upstream.
     upstream_ready = models.BooleanField(default=True)
     # True from planning until release has told the downstream runs that this one is terminal.
     tell_downstream = models.BooleanField(default=False)
+    # True where the end of each attempt is to be told to a circuit breaker or to the task's count of failures;
+    # `told_attempt` is the last one that was.
+    tell_limits = models.BooleanField(default=False)
+    told_attempt = models.PositiveSmallIntegerField(default=0)
     nominal_at = models.DateTimeField(null=True)
     due_at = models.DateTimeField()
+    # The start deadline: a run that still waits then has expired.
+    expires_at = models.DateTimeField(null=True)
     queued_at = models.DateTimeField(null=True)
     sweep_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     cancel_requested_at = models.DateTimeField(null=True)
+    # Set together with cancel_requested_at where its process is to be killed at once.
+    terminate_requested_at = models.DateTimeField(null=True)
     # The identity (UUID) of the worker that claimed it; workers live in an app above this one.
     worker_id = models.UUIDField(null=True)
     exit_code = models.IntegerField(null=True)
@@ -98,6 +113,29 @@ class Run(models.Model):
                 name="run_ready",
                 condition=Q(state=RunState.WAITING.value, upstream_ready=True, held=False),
             ),
+            # Reader: lanes, the ready runs of one task, key and priority in the order in which they fall due.
+            models.Index(
+                fields=("task", "concurrency_key", "priority", "due_at", "id"),
+                name="run_lane",
+                condition=Q(state=RunState.WAITING.value, upstream_ready=True, held=False),
+            ),
+            # Reader: release.expire.
+            models.Index(
+                fields=("expires_at",),
+                name="run_expiring",
+                condition=Q(state=RunState.WAITING.value, expires_at__isnull=False),
+            ),
+            # Reader: noting.note_ended.
+            models.Index(
+                fields=("id",),
+                name="run_to_note",
+                condition=Q(tell_limits=True)
+                & (Q(finished_at__isnull=False) | Q(attempt__gt=models.F("told_attempt") + 1)),
+            ),
+            # Readers: progress and limit of a backfill.
+            models.Index(fields=("backfill", "state"), name="run_of_backfill", condition=Q(backfill__isnull=False)),
+            # Readers: the fire ledger, edges by period.
+            models.Index(fields=("task", "nominal_at"), name="run_of_instant", condition=Q(nominal_at__isnull=False)),
             # Reader: rescue.unclaimed.
             models.Index(fields=("sweep_at",), name="run_unclaimed", condition=Q(state=RunState.QUEUED.value)),
             # Readers: gates (live runs of a task, of a pool).
@@ -122,6 +160,7 @@ class RunDependency(models.Model):
 
     upstream = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="downstream_edges", db_index=False)
     downstream = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="upstream_edges")
+    condition = models.CharField(max_length=1000, blank=True)
 
     class Meta:
         verbose_name = _("run dependency")
@@ -130,6 +169,33 @@ class RunDependency(models.Model):
 
     def __str__(self) -> str:
         return f"#{self.upstream_id} → #{self.downstream_id}"
+
+
+class RunPeriod(models.Model):
+    """A frozen edge by period: the run waits for the last run of `upstream_task` of nominal time in [start, end)."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="period_edges")
+    upstream_task = models.ForeignKey(Task, null=True, on_delete=models.SET_NULL, related_name="+")
+    start = models.DateTimeField()
+    end = models.DateTimeField()
+    policy = models.CharField(max_length=4, choices=[(p.value, p.value) for p in PeriodPolicy])
+    # Judged: its upstream run has succeeded, or the run that waits has ended.
+    settled = models.BooleanField(default=False)
+
+    class Meta:
+        verbose_name = _("dependence by period")
+        verbose_name_plural = _("dependences by period")
+        constraints = (
+            models.CheckConstraint(condition=Q(end__gt=models.F("start")), name="run_period_in_order"),
+            models.UniqueConstraint(fields=("run", "upstream_task", "start"), name="run_period_once"),
+        )
+        indexes = (
+            # Reader: acceptance.accept_periods.
+            models.Index(fields=("id",), name="run_period_open", condition=Q(settled=False)),
+        )
+
+    def __str__(self) -> str:
+        return f"#{self.run_id} waits for {self.upstream_task_id} in {self.start:%Y-%m-%d %H:%M}"
 
 
 class RunEvent(models.Model):

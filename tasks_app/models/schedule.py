@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from tasks_app.models.calendar import Calendar
 from tasks_app.models.task import Task
 
 
 class ScheduleKind(models.TextChoices):
     CRON = "cron", _("cron")
     INTERVAL = "interval", _("interval")
+    FIXED_DELAY = "fixed_delay", _("fixed delay")
     ONCE = "once", _("once")
 
 
@@ -36,11 +39,18 @@ class RepeatPolicy(models.TextChoices):
     BOTH = "both", _("both times")
 
 
+class CalendarAction(models.TextChoices):
+    """What becomes of an instant that the calendar does not allow."""
+
+    SKIP = "skip", _("skip it")
+    NEXT_ALLOWED = "next_allowed", _("run at the next allowed time")
+
+
 class Schedule(models.Model):
     """One rule by which a task fires. `next_fire_at` belongs to the dispatcher."""
 
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="schedules")
-    kind = models.CharField(_("kind"), max_length=10, choices=ScheduleKind.choices, default=ScheduleKind.CRON)
+    kind = models.CharField(_("kind"), max_length=15, choices=ScheduleKind.choices, default=ScheduleKind.CRON)
     expression = models.CharField(_("cron expression"), max_length=256, blank=True)
     interval_seconds = models.PositiveIntegerField(_("interval in seconds"), null=True, blank=True)
     at = models.DateTimeField(_("at"), null=True, blank=True)
@@ -56,6 +66,16 @@ class Schedule(models.Model):
     catch_up = models.CharField(_("catch up"), max_length=5, choices=CatchUp.choices, default=CatchUp.LAST)
     catch_up_window_seconds = models.PositiveIntegerField(_("catch-up window in seconds"), default=3600)
     max_catch_up = models.PositiveIntegerField(_("most runs to catch up"), default=100)
+    jitter_seconds = models.PositiveIntegerField(_("jitter in seconds"), default=0)
+    calendar = models.ForeignKey(
+        Calendar, null=True, blank=True, on_delete=models.PROTECT, related_name="schedules", verbose_name=_("calendar")
+    )
+    calendar_action = models.CharField(
+        _("outside the calendar"), max_length=15, choices=CalendarAction.choices, default=CalendarAction.SKIP
+    )
+    start_deadline_seconds = models.PositiveIntegerField(
+        _("start deadline in seconds"), null=True, blank=True, validators=[MinValueValidator(1)]
+    )
     enabled = models.BooleanField(_("enabled"), default=True)
     note = models.CharField(_("note"), max_length=500, blank=True)
     error = models.CharField(_("error"), max_length=500, blank=True, editable=False)
@@ -72,7 +92,7 @@ class Schedule(models.Model):
         constraints = (
             models.CheckConstraint(
                 condition=(models.Q(kind="cron") & ~models.Q(expression=""))
-                | (models.Q(kind="interval", interval_seconds__gte=1))
+                | (models.Q(kind__in=("interval", "fixed_delay"), interval_seconds__gte=1))
                 | (models.Q(kind="once", at__isnull=False)),
                 name="schedule_kind_has_its_rule",
             ),
@@ -83,6 +103,12 @@ class Schedule(models.Model):
                 fields=("next_fire_at",),
                 name="schedule_due",
                 condition=models.Q(enabled=True, next_fire_at__isnull=False),
+            ),
+            # Reader: firing.rearm, fixed-delay schedules whose run is under way.
+            models.Index(
+                fields=("id",),
+                name="schedule_to_rearm",
+                condition=models.Q(kind="fixed_delay", enabled=True, next_fire_at__isnull=True),
             ),
         )
 

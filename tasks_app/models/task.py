@@ -9,16 +9,29 @@ from django.utils.translation import gettext_lazy as _
 
 from tasks_app.dependencies import TriggerRule
 from tasks_app.models.project import Project, one_line
-from tasks_app.models.resource import Pool
+from tasks_app.models.resource import Pool, Resource, TaskResource
+from tasks_app.periods import PeriodPolicy, Unit
 
 PRIORITY_NAMES: dict[str, int] = {"low": 20, "normal": 50, "high": 75, "critical": 100}
 
 
 class Overlap(models.TextChoices):
-    """What a new run does while another of the same task is live."""
+    """What a new run does when its task has no slot left; tasks_app.overlap says it exactly."""
 
     ALLOW = "allow", _("allow")
+    SKIP = "skip", _("skip the new one")
+    QUEUE_ONE = "queue_one", _("queue one, the newest")
     QUEUE_ALL = "queue_all", _("queue all")
+    CANCEL_RUNNING = "cancel_running", _("cancel the running one")
+    TERMINATE_RUNNING = "terminate_running", _("kill the running one")
+
+
+class PauseMode(models.TextChoices):
+    """What a paused task does with its instants and its waiting runs."""
+
+    DROP = "drop", _("skip what falls into the pause")
+    QUEUE = "queue", _("let runs wait until it is resumed")
+    DRAIN = "drain", _("finish what waits, take nothing new")
 
 
 class Task(models.Model):
@@ -43,8 +56,38 @@ class Task(models.Model):
         choices=[(rule.value, rule.value) for rule in TriggerRule],
         default=TriggerRule.ALL_SUCCESS.value,
     )
+    weight = models.PositiveSmallIntegerField(
+        _("weight"),
+        default=1,
+        validators=[MinValueValidator(1)],
+        help_text=_("Slots of its pool that a run takes."),
+    )
+    # Macros over the parameters of a run; its value is the key, and runs of one key share its limit.
+    concurrency_key = models.CharField(_("concurrency key"), max_length=200, blank=True)
+    max_concurrent_per_key = models.PositiveIntegerField(
+        _("max concurrent per key"), default=1, validators=[MinValueValidator(1)]
+    )
+    rate_limit = models.PositiveIntegerField(
+        _("starts per window"), null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    rate_window_seconds = models.PositiveIntegerField(
+        _("window in seconds"), null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    start_deadline_seconds = models.PositiveIntegerField(
+        _("start deadline in seconds"), null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    auto_pause_after = models.PositiveSmallIntegerField(
+        _("pause after failures in a row"), null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    # Runs that failed since the last success; kept only where auto_pause_after is set.
+    failures_in_a_row = models.PositiveIntegerField(default=0, editable=False)
     paused = models.BooleanField(_("paused"), default=False)
     paused_reason = models.CharField(_("reason of the pause"), max_length=500, blank=True)
+    pause_mode = models.CharField(
+        _("while paused"), max_length=10, choices=PauseMode.choices, default=PauseMode.DROP, editable=False
+    )
+    paused_until = models.DateTimeField(_("paused until"), null=True, blank=True, editable=False)
+    resources = models.ManyToManyField(Resource, through=TaskResource, related_name="tasks")
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
@@ -55,6 +98,19 @@ class Task(models.Model):
         constraints = (
             models.UniqueConstraint(fields=("project", "name"), name="task_name_once_per_project"),
             models.CheckConstraint(condition=models.Q(priority__lte=100), name="task_priority_at_most_100"),
+            models.CheckConstraint(
+                condition=models.Q(rate_limit__isnull=True, rate_window_seconds__isnull=True)
+                | models.Q(rate_limit__gte=1, rate_window_seconds__gte=1),
+                name="task_rate_is_whole",
+            ),
+        )
+        indexes = (
+            # Reader: pauses.resume_due, tasks whose pause has an end.
+            models.Index(
+                fields=("paused_until",),
+                name="task_to_resume",
+                condition=models.Q(paused=True, paused_until__isnull=False),
+            ),
         )
 
     def __str__(self) -> str:
@@ -72,6 +128,11 @@ class TaskVersion(models.Model):
     timeout_seconds = models.PositiveIntegerField(_("timeout in seconds"), default=3600)
     retry_count = models.PositiveSmallIntegerField(_("retries"), default=0)
     retry_delay_seconds = models.PositiveIntegerField(_("first retry after seconds"), default=10)
+    retry_cap_seconds = models.PositiveIntegerField(_("longest retry delay in seconds"), default=3600)
+    retry_jitter = models.BooleanField(_("spread retries"), default=True)
+    # {"exit_codes": [2], "exceptions": ["ValueError"], "statuses": ["404", "4xx"]}: failures that are final.
+    never_retry = models.JSONField(_("never retry"), default=dict, blank=True)
+    retry_budget_seconds = models.PositiveIntegerField(_("retry for at most seconds"), null=True, blank=True)
     retry_on_lost = models.BooleanField(_("rerun when its worker is lost"), default=False)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     created_by = models.ForeignKey(
@@ -89,10 +150,24 @@ class TaskVersion(models.Model):
 
 
 class TaskDependency(models.Model):
-    """An edge: the downstream task runs after the upstream one, by the downstream task's trigger rule."""
+    """An edge: the downstream task runs after the upstream one, by the downstream task's trigger rule.
+
+    With a `period` it is another kind of edge: the downstream run waits for the last run of the upstream task in that
+    period of its own nominal time, whoever fired it; the upstream's firings plan nothing downstream of it.
+    """
 
     upstream = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="downstream_edges")
     downstream = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="upstream_edges")
+    # See tasks_app.conditions; an upstream run for which it does not hold counts as skipped.
+    condition = models.CharField(_("condition"), max_length=1000, blank=True)
+    period = models.CharField(_("period"), max_length=5, blank=True, choices=[(u.value, u.value) for u in Unit])
+    period_back = models.PositiveSmallIntegerField(_("periods back"), default=0)
+    period_policy = models.CharField(
+        _("without a run in the period"),
+        max_length=4,
+        choices=[(p.value, p.value) for p in PeriodPolicy],
+        default=PeriodPolicy.WAIT.value,
+    )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     class Meta:

@@ -31,6 +31,13 @@ TASK_FIELDS = (
     "priority",
     "overlap",
     "max_concurrent",
+    "weight",
+    "concurrency_key",
+    "max_concurrent_per_key",
+    "rate_limit",
+    "rate_window_seconds",
+    "start_deadline_seconds",
+    "auto_pause_after",
     "trigger_rule",
 )
 VERSION_FIELDS = (
@@ -40,6 +47,10 @@ VERSION_FIELDS = (
     "timeout_seconds",
     "retry_count",
     "retry_delay_seconds",
+    "retry_cap_seconds",
+    "retry_jitter",
+    "never_retry",
+    "retry_budget_seconds",
     "retry_on_lost",
 )
 LONGEST_TIMEOUT = 30 * 24 * 3600

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tasks_app import transitions
+from tasks_app import moves, transitions
 from tasks_app.models import Run, RunOutput
 from tasks_app.states import RunState
 from tests.api.client import default_pool, is_problem
@@ -54,7 +54,7 @@ def start(run_id, worker):
 
 def finish(run_id, worker, **outcome):
     start(run_id, worker)
-    end = transitions.Outcome(run_id, 1, outcome.pop("state", RunState.SUCCEEDED), **outcome)
+    end = moves.Outcome(run_id, 1, outcome.pop("state", RunState.SUCCEEDED), **outcome)
     assert transitions.finish([end], worker_id=worker.pk, now=NOW + timedelta(seconds=2), actor="test")
 
 
@@ -193,7 +193,7 @@ def test_output_is_read_from_any_line_on_and_complete_at_its_end(client, make_ta
     assert part["lines"][0] == {"n": 298, "at": "2026-03-01T12:00:01Z", "stream": "stdout", "text": "line 298"}
     assert (part["next_offset"], part["complete"], part["truncated"]) == (302, False, False)
     assert client.get(f"{path}?offset=302").json()["complete"] is False
-    transitions.finish([transitions.Outcome(run_id, 1, RunState.SUCCEEDED)], worker_id=worker.pk, now=NOW, actor="test")
+    transitions.finish([moves.Outcome(run_id, 1, RunState.SUCCEEDED)], worker_id=worker.pk, now=NOW, actor="test")
     assert client.get(f"{path}?offset=0&limit=500").json()["complete"] is True
     assert client.get(f"{path}?offset=0&limit=499").json()["complete"] is False
     end = client.get(f"{path}?offset=500").json()

@@ -20,9 +20,9 @@ def main(number: int, rounds: int) -> list[int]:
     from dispatcher_app.release import release_ready
     from tasks_app import transitions
     from tasks_app.models import Task
+    from tasks_app.moves import Outcome
     from tasks_app.services import runs
     from tasks_app.states import RunState
-    from tasks_app.transitions import Outcome
 
     worker, finished = UUID(int=number + 1), []
     task = Task.objects.select_related("version").get(name="shared")

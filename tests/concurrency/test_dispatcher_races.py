@@ -15,8 +15,8 @@ from dispatcher_app.release import release_ready
 from dispatcher_app.rescue import expire_leases, find_unclaimed, recover_orphans
 from tasks_app import transitions
 from tasks_app.models import LedgerEntry, Run, RunEvent
+from tasks_app.moves import Outcome
 from tasks_app.states import RunState
-from tasks_app.transitions import Outcome
 from tests.tasks_app.making import (
     ACTOR,
     ANSWERED,

@@ -11,9 +11,9 @@ from dispatcher_app.firing import fire_due
 from tasks_app import transitions
 from tasks_app.errors import DependencyCycle, StaleEdit
 from tasks_app.models import Run, Schedule, Task, TaskDependency
+from tasks_app.moves import Outcome
 from tasks_app.services import dependencies, runs, schedules, tasks
 from tasks_app.states import RunState
-from tasks_app.transitions import Outcome
 from tests.tasks_app.making import (
     ACTOR,
     ANSWERED,

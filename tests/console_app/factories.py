@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from access_app.actors import system_actor
 from dispatcher_app.models import Dispatcher
-from tasks_app import transitions
+from tasks_app import moves, transitions
 from tasks_app.models import Pool, Project, Run, RunOutput, Task
 from tasks_app.services import runs, tasks
 from tasks_app.states import TERMINAL, RunState
@@ -37,7 +37,7 @@ def make_run(task: Task, state: RunState = RunState.WAITING, **outcome: Any) -> 
         worker = uuid4()
         transitions.claim([(run.pk, 1)], worker_id=worker, now=now, actor="test")
         if state in TERMINAL:
-            ended = transitions.Outcome(run.pk, 1, state, **outcome)
+            ended = moves.Outcome(run.pk, 1, state, **outcome)
             transitions.finish([ended], worker_id=worker, now=now + timedelta(seconds=3), actor="test")
     run.refresh_from_db()
     return run

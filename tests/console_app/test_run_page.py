@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from console_app.run_path import steps
-from tasks_app import transitions
+from tasks_app import moves, transitions
 from tasks_app.models import Run
 from tasks_app.states import RunState
 from tests.console_app.factories import make_run, write_lines
@@ -92,7 +92,7 @@ def test_polling_goes_on_from_the_offset_until_the_run_is_over(as_bob, task):
     assert ">two<" in first
     assert f'hx-get="/runs/{run.pk}/log?attempt=1&amp;offset=2&amp;idle=0"' in first
     Run.objects.filter(pk=run.pk).update(worker_id=(worker := uuid4()))
-    outcome = transitions.Outcome(run.pk, 1, RunState.SUCCEEDED)
+    outcome = moves.Outcome(run.pk, 1, RunState.SUCCEEDED)
     transitions.finish([outcome], worker_id=worker, now=timezone.now(), actor="test")
     last = as_bob.get(f"/runs/{run.pk}/log?offset=2").text
     assert "hx-get" not in last
@@ -183,7 +183,7 @@ def test_a_waiting_run_is_held_and_released_and_a_running_one_is_not(as_bob, tas
 def _retried(task) -> Run:
     run = make_run(task, RunState.RUNNING)
     retry_at = timezone.now() + timedelta(minutes=5)
-    outcome = transitions.Outcome(run.pk, 1, RunState.WAITING, "retry", "Exit code 1.", 1, retry_at=retry_at)
+    outcome = moves.Outcome(run.pk, 1, RunState.WAITING, "retry", "Exit code 1.", 1, retry_at=retry_at)
     transitions.finish([outcome], worker_id=run.worker_id, now=timezone.now(), actor="test")  # type: ignore[arg-type]
     run.refresh_from_db()
     return run

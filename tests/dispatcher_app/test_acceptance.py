@@ -14,8 +14,8 @@ from dispatcher_app.release import release_ready
 from tasks_app import transitions
 from tasks_app.dependencies import TriggerRule, Verdict, decide
 from tasks_app.models import Run
+from tasks_app.moves import Outcome
 from tasks_app.states import TERMINAL, RunState
-from tasks_app.transitions import Outcome
 from tests.tasks_app.making import ACTOR, ANSWERED, NOW, bring, depend, end, make_task, member, plan, start, state_of
 
 pytestmark = pytest.mark.django_db

@@ -16,7 +16,7 @@ from access_app.actors import system_actor
 from dispatcher_app.models import Dispatcher
 from monitoring_app import checks
 from monitoring_app.stats import CostlyValue, version
-from tasks_app import transitions
+from tasks_app import moves, transitions
 from tasks_app.models import Run, Schedule
 from tasks_app.services import runs
 from tasks_app.states import TERMINAL, RunState
@@ -62,7 +62,7 @@ def history(make_task, worker):
     for id, delay, state in ((ids[0], 2, RunState.SUCCEEDED), (ids[1], 4, RunState.FAILED)):
         at = now + timedelta(seconds=delay)
         transitions.claim([(id, 1)], worker_id=worker.pk, now=at, actor="t")
-        transitions.finish([transitions.Outcome(id, 1, state)], worker_id=worker.pk, now=at, actor="t")
+        transitions.finish([moves.Outcome(id, 1, state)], worker_id=worker.pk, now=at, actor="t")
     return ids
 
 

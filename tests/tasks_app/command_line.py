@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from access_app.actors import system_actor
-from tasks_app import transitions
+from tasks_app import moves, transitions
 from tasks_app.models import Pool, Project, Run, Task
 from tasks_app.services import runs, tasks
 from tasks_app.states import RunState
@@ -35,7 +35,7 @@ def end(run: Run, state: RunState, detail: str = "", *, attempt: int = 1) -> Non
     now, worker_id = timezone.now(), uuid4()
     transitions.enqueue([run.pk], now=now, sweep_at=now + timedelta(minutes=1), actor="dispatcher")
     transitions.claim([(run.pk, attempt)], worker_id=worker_id, now=now, actor="worker")
-    outcome = transitions.Outcome(run.pk, attempt, state, "exit_code" if detail else "", detail)
+    outcome = moves.Outcome(run.pk, attempt, state, "exit_code" if detail else "", detail)
     transitions.finish([outcome], worker_id=worker_id, now=now, actor="worker")
 
 

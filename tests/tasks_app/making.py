@@ -11,10 +11,10 @@ from access_app.actors import system_actor
 from tasks_app import transitions
 from tasks_app.models import Pool, Project, Run, RunEvent, Schedule, Task, TaskDependency, TaskVersion
 from tasks_app.models.run import RunType
+from tasks_app.moves import Outcome
 from tasks_app.planning import Firing, plan_runs
 from tasks_app.services import schedules
 from tasks_app.states import TERMINAL, RunState
-from tasks_app.transitions import Outcome
 from workers_app.models import Worker, WorkerState
 
 NOW = datetime(2026, 3, 2, 12, 0, 30, tzinfo=UTC)

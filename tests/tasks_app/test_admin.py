@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from access_app.models import ApiKey, AuditEntry
 from dispatcher_app.models import Dispatcher
-from tasks_app import transitions
+from tasks_app import moves, transitions
 from tasks_app.models import (
     LedgerEntry,
     Pool,
@@ -129,7 +129,7 @@ def test_cancelling_selected_runs_ends_those_that_wait_and_says_why_not_for_the_
     now, worker_id = timezone.now(), uuid4()
     transitions.enqueue([over.pk], now=now, sweep_at=now + timedelta(minutes=1), actor="d")
     transitions.claim([(over.pk, 1)], worker_id=worker_id, now=now, actor="w")
-    done = transitions.Outcome(over.pk, 1, RunState.SUCCEEDED)
+    done = moves.Outcome(over.pk, 1, RunState.SUCCEEDED)
     transitions.finish([done], worker_id=worker_id, now=now, actor="w")
     data = {"action": "cancel_runs", "_selected_action": [waiting.pk, over.pk]}
     response = root.post(page(Run, "changelist"), data, follow=True)

@@ -7,8 +7,8 @@ from django.db import connection
 
 from tasks_app import transitions
 from tasks_app.models import Run
+from tasks_app.moves import Outcome
 from tasks_app.states import RunState
-from tasks_app.transitions import Outcome
 from tests.tasks_app.making import ACTOR, ANSWERED, NOW, enqueue, make_task, plan
 from tests.tasks_app.plans import indexes, plans_of, scanned_tables
 

@@ -8,8 +8,8 @@ import pytest
 
 from tasks_app import rowset, transitions
 from tasks_app.models import Run, RunEvent
+from tasks_app.moves import Outcome
 from tasks_app.states import ALLOWED, TERMINAL, Reason, RunState
-from tasks_app.transitions import Outcome
 from tests.tasks_app.making import (
     ACTOR,
     ANSWERED,

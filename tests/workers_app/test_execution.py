@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from django.db import OperationalError
 
-from tasks_app import transitions
+from tasks_app import moves, transitions
 from tasks_app.models import Run, RunEvent, RunOutput
 from tasks_app.states import Reason, RunState
 from tests.tasks_app.making import enqueue, make_task, plan, start, state_of
@@ -220,7 +220,7 @@ def test_the_end_of_a_run_that_was_lost_changes_nothing(worker, body):
 
     def lose(job: Job, _control: Control, _sink: OutputSink) -> Result:
         now = datetime.now(UTC)
-        lost = transitions.Outcome(job.run_id, 1, RunState.WAITING, retry_at=now, worker_died=True)
+        lost = moves.Outcome(job.run_id, 1, RunState.WAITING, retry_at=now, worker_died=True)
         assert transitions.recover([lost], now=now, actor="rescue") == {job.run_id}
         start(job.run_id, worker_id=other)
         return Result(RunState.SUCCEEDED, output={"by": "zombie"})
