@@ -22,7 +22,18 @@ from tasks_app.services.resources import DEFAULT_POOL
 
 IF_MATCH = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="The ETag that the edit is based on.")
 # What an edit may send back as it was read, so that a client can change one field of an answer and return the whole.
-ENGINE_FIELDS = ("id", "schedules", "paused", "paused_reason", "version", "next_fire_at", "created_at", "updated_at")
+ENGINE_FIELDS = (
+    "id",
+    "schedules",
+    "paused",
+    "paused_reason",
+    "pause_mode",
+    "paused_until",
+    "version",
+    "next_fire_at",
+    "created_at",
+    "updated_at",
+)
 _MOVES_BY_ITSELF = ("next_fire_at",)
 
 
