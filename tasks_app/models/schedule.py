@@ -81,6 +81,8 @@ class Schedule(models.Model):
     error = models.CharField(_("error"), max_length=500, blank=True, editable=False)
     # Instants after this one are still to be answered; moved on only together with their answers.
     fired_until = models.DateTimeField(_("fired until"), editable=False)
+    # Instants after this one are those of the rule as it stands; null where nobody knows since when it does.
+    rule_since = models.DateTimeField(null=True, editable=False)
     next_fire_at = models.DateTimeField(_("next fire"), null=True, editable=False)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)

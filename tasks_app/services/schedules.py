@@ -70,7 +70,7 @@ def update(actor: Actor, schedule: Schedule, fields: dict[str, Any], *, now: dat
             _arm(schedule, now)
         else:
             _assign(schedule, fields)
-        schedule.save(update_fields=[*FIELDS, "fired_until", "next_fire_at", "error", "updated_at"])
+        schedule.save(update_fields=[*FIELDS, "fired_until", "rule_since", "next_fire_at", "error", "updated_at"])
         _touch(schedule.task)
         old, new = audit.changes(before, describe_fields(schedule))
         audit.append(actor, "update", schedule, now=now, before=old, after=new)
@@ -87,8 +87,9 @@ def follow_new_name(task: Task, *, now: datetime) -> None:
         if fresh != old_timing:
             schedule.task = old_task
             _close_old_rule(schedule, now)
-            schedule.fired_until, schedule.next_fire_at = now, fresh.next_after(now)
-            schedule.save(update_fields=["fired_until", "next_fire_at", "updated_at"])
+            schedule.fired_until = schedule.rule_since = now
+            schedule.next_fire_at = fresh.next_after(now)
+            schedule.save(update_fields=["fired_until", "rule_since", "next_fire_at", "updated_at"])
 
 
 def delete(actor: Actor, schedule: Schedule, *, now: datetime) -> None:
@@ -216,7 +217,7 @@ def _check_fields(schedule: Schedule) -> None:
 
 
 def _arm(schedule: Schedule, now: datetime) -> None:
-    schedule.fired_until = now
+    schedule.fired_until = schedule.rule_since = now
     schedule.error = ""
     schedule.next_fire_at = timing_of(schedule).next_after(now)
     if schedule.enabled and schedule.next_fire_at is None:
