@@ -13,6 +13,7 @@ urlpatterns = [
     path("runs/<int:pk>/log", run_log.lines, name="run_log"),
     path("runs/<int:pk>/log.txt", run_log.text, name="run_log_text"),
     path("runs/<int:pk>/cancel", run.cancel, name="run_cancel"),
+    path("runs/<int:pk>/terminate", run.terminate, name="run_terminate"),
     path("runs/<int:pk>/rerun", run.rerun, name="run_rerun"),
     path("runs/<int:pk>/hold", run.hold, name="run_hold"),
     path("runs/<int:pk>/unhold", run.unhold, name="run_unhold"),

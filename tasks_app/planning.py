@@ -17,6 +17,7 @@ from tasks_app import moves, rowset, transitions
 from tasks_app.dependencies import TriggerRule, closure
 from tasks_app.models import Task, TaskDependency
 from tasks_app.models.run import RunType
+from tasks_app.run_limits import RunLimits
 
 
 @dataclass(slots=True)
@@ -32,6 +33,8 @@ class Firing:
     priority: int | None = None
     idempotency_key: str | None = None
     rerun_of_id: int | None = None
+    # Where whoever asked has worked it out already, to refuse what has none.
+    concurrency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +55,16 @@ def plan_runs(firings: Sequence[Firing], *, now: datetime, actor: str) -> Plan:
         return Plan([], 0)
     with transaction.atomic():
         graph = _Graph.below({firing.task.pk for firing in firings})
+        tasks = [*(firing.task for firing in firings), *graph.tasks.values()]
+        limits = RunLimits.of(tasks, {firing.schedule_id for firing in firings})
         created = transitions.create(
-            [_root_row(firing, bool(graph.downstream_of.get(firing.task.pk))) for firing in firings],
+            [_root_row(firing, bool(graph.downstream_of.get(firing.task.pk)), limits) for firing in firings],
             now=now,
             actor=actor,
         )
         run_ids = _match(firings, created)
         planned = [(firing, id) for firing, id in zip(firings, run_ids, strict=True) if id is not None]
-        return Plan(run_ids, _plan_downstream(planned, graph, now=now, actor=actor))
+        return Plan(run_ids, _plan_downstream(planned, graph, limits, now=now, actor=actor))
 
 
 @dataclass(slots=True)
@@ -89,8 +94,12 @@ class _Graph:
         return cls({task: found & tasks.keys() for task, found in downstream_of.items()}, tasks)
 
 
-def _root_row(firing: Firing, has_downstream: bool) -> dict[str, Any]:
+def _root_row(firing: Firing, has_downstream: bool, limits: RunLimits) -> dict[str, Any]:
     task = firing.task
+    key = firing.concurrency_key
+    if key is None:
+        asked_at = firing.nominal_at or firing.due_at
+        key = limits.key(task, params=firing.params, nominal_at=asked_at, schedule_id=firing.schedule_id)
     return {
         "task_id": task.pk,
         "version_id": task.version_id,
@@ -102,11 +111,11 @@ def _root_row(firing: Firing, has_downstream: bool) -> dict[str, Any]:
         "priority": task.priority if firing.priority is None else firing.priority,
         "trigger_rule": "",
         "weight": task.weight,
-        "concurrency_key": "",
+        "concurrency_key": key,
         "backfill_id": None,
         "upstream_ready": True,
         "tell_downstream": has_downstream,
-        "tell_limits": False,
+        "tell_limits": task.pk in limits.telling,
         "nominal_at": firing.nominal_at,
         "due_at": firing.due_at,
         "expires_at": None,
@@ -131,14 +140,16 @@ def _match(firings: Sequence[Firing], created: Sequence[moves.Created]) -> list[
     return ids
 
 
-def _plan_downstream(planned: list[tuple[Firing, int]], graph: _Graph, *, now: datetime, actor: str) -> int:
+def _plan_downstream(
+    planned: list[tuple[Firing, int]], graph: _Graph, limits: RunLimits, *, now: datetime, actor: str
+) -> int:
     rows = []
     run_of: dict[tuple[int, int], int] = {}
     for firing, root_id in planned:
         run_of[root_id, firing.task.pk] = root_id
         for task_id in closure([firing.task.pk], graph.downstream_of):
             has_downstream = bool(graph.downstream_of.get(task_id))
-            rows.append(_member_row(firing, root_id, graph.tasks[task_id], has_downstream))
+            rows.append(_member_row(firing, root_id, graph.tasks[task_id], has_downstream, limits))
     if not rows:
         return 0
     for run in transitions.create(rows, now=now, actor=actor):
@@ -160,7 +171,10 @@ def _plan_downstream(planned: list[tuple[Firing, int]], graph: _Graph, *, now: d
     return len(rows)
 
 
-def _member_row(firing: Firing, root_id: int, task: Task, has_downstream: bool) -> dict[str, Any]:
-    row = _root_row(Firing(task, RunType.UPSTREAM, firing.due_at, nominal_at=firing.nominal_at), has_downstream)
+def _member_row(firing: Firing, root_id: int, task: Task, has_downstream: bool, limits: RunLimits) -> dict[str, Any]:
+    asked_at = firing.nominal_at or firing.due_at
+    key = limits.key(task, params={}, nominal_at=asked_at, schedule_id=firing.schedule_id)
+    member = Firing(task, RunType.UPSTREAM, firing.due_at, nominal_at=firing.nominal_at, concurrency_key=key)
+    row = _root_row(member, has_downstream, limits)
     always = task.trigger_rule == TriggerRule.ALWAYS
     return row | {"root_id": root_id, "trigger_rule": task.trigger_rule, "upstream_ready": always}

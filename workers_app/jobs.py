@@ -50,7 +50,9 @@ class Result:
 class Control:
     """How a run under way is told to end: `why` says so, `fd` becomes readable for whoever waits in a selector."""
 
-    CANCEL, LOST, STOPPING = "cancel", "lost", "stopping"
+    CANCEL, KILL, LOST, STOPPING = "cancel", "kill", "lost", "stopping"
+    # A reason gives way to one that is more urgent; the first of equals counts.
+    _URGENCY = {CANCEL: 0, STOPPING: 0, KILL: 1, LOST: 2}
 
     def __init__(self) -> None:
         self.why: str | None = None
@@ -59,9 +61,10 @@ class Control:
         self._listeners: list[Callable[[], None]] = []
 
     def end(self, why: str) -> None:
-        """Ask the run to end; the first reason counts, except that losing the run outranks all. Safe to repeat."""
+        """Ask the run to end; the first reason counts, except that to kill it at once outranks to end it, and losing
+        the run outranks all. Safe to repeat."""
         with self._lock:
-            if self.why is not None and (why != self.LOST or self.why == self.LOST):
+            if self.why is not None and self._URGENCY[why] <= self._URGENCY[self.why]:
                 return
             self.why = why
             if self._fds is not None:

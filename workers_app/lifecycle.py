@@ -108,17 +108,16 @@ class Node:
         """End what was cancelled, and what is not ours any more."""
         mine = dict(self.execution.active)
         rows = Run.objects.filter(worker_id=self.id, state=RunState.RUNNING)
-        found = {
-            pk: (attempt, asked) for pk, attempt, asked in rows.values_list("pk", "attempt", "cancel_requested_at")
-        }
+        columns = ("pk", "attempt", "cancel_requested_at", "terminate_requested_at")
+        found = {pk: (attempt, asked, kill) for pk, attempt, asked, kill in rows.values_list(*columns)}
         for run_id, active in mine.items():
-            attempt, asked = found.get(run_id, (None, None))
+            attempt, asked, kill = found.get(run_id, (None, None, None))
             if attempt != active.job.attempt:
                 # Also when it has just finished; then there is nothing left to end.
                 active.control.end(Control.LOST)
-            elif asked is not None:
-                active.control.end(Control.CANCEL)
-        self._look_for_strays({(pk, attempt) for pk, (attempt, _asked) in found.items()})
+            elif kill is not None or asked is not None:
+                active.control.end(Control.KILL if kill is not None else Control.CANCEL)
+        self._look_for_strays({(pk, attempt) for pk, (attempt, _asked, _kill) in found.items()})
 
     def _look_for_strays(self, running: set[Pair]) -> None:
         """Hand back what the database has held for ours for some seconds although it is not under way here."""

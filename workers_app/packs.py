@@ -111,7 +111,8 @@ class Pack:
         if self._why == "timeout":
             detail = f"It ran longer than {active.job.timeout_seconds:g} s and was ended."
             return Result(RunState.TIMED_OUT, Reason.TIMEOUT, detail)
-        return Result(RunState.CANCELLED, Reason.CANCEL_REQUESTED, "Ended on request.")
+        detail = "Killed on request." if self._why == Control.KILL else "Ended on request."
+        return Result(RunState.CANCELLED, Reason.CANCEL_REQUESTED, detail)
 
     def _watch(self, host: Host) -> None:
         """Look after the call under way: spill what waits behind it, end it when it must end."""
@@ -123,7 +124,7 @@ class Pack:
         why = active.control.why or ("timeout" if running >= active.job.timeout_seconds else None)
         if why is None:
             return
-        if why == Control.LOST:
+        if why in (Control.KILL, Control.LOST):
             self._why = why
             self._spill(host.take_back())
             host.kill()

@@ -173,11 +173,14 @@ class _Watch:
             end_group(self._child.pid, signal.SIGKILL)
 
     def _end(self, why: str) -> None:
-        self._why = self._why or why
-        if why == Control.LOST:
-            # Another attempt may be under way already: no grace.
+        if why in (Control.KILL, Control.LOST):
+            # Somebody wants no grace, or another attempt may be under way already.
+            self._why = self._why if self._why == "timeout" else why
+            if why == Control.KILL:
+                self._sink.note("Killing the process group.")
             end_group(self._child.pid, signal.SIGKILL)
             return
+        self._why = self._why or why
         if self._kill_at is not None:
             return
         self._sink.note(f"Ending the process group: {why}.")

@@ -63,6 +63,13 @@ def cancel(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
 
 
 @action(back="console:run")
+def terminate(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
+    run = runs.terminate(actor, _visible_run(actor, pk), now=timezone.now())
+    text = _("The run is cancelled.") if run.state in TERMINAL else _("Its worker kills the run.")
+    return _back(request, run, text)
+
+
+@action(back="console:run")
 def rerun(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
     again = runs.rerun(actor, _visible_run(actor, pk), now=timezone.now())
     return _back(request, again, _("This is a new run with the parameters of #%(id)d.") % {"id": pk})

@@ -101,6 +101,16 @@ class CancelView(_RunVerbView):
         return self.act(run_id)
 
 
+class TerminateView(_RunVerbView):
+    verb = staticmethod(runs.terminate)
+    status = 202
+
+    @extend_schema(operation_id="runs_terminate", request=EmptyBody, responses={202: RunSerializer, **WRONG_STATE})
+    def post(self, request: Request, run_id: int) -> Response:  # noqa: ARG002
+        """As cancel, but what runs is killed at once, without the time to clean up."""
+        return self.act(run_id)
+
+
 class RerunView(_RunVerbView):
     verb = staticmethod(runs.rerun)
     status = 201

@@ -10,6 +10,7 @@ from tasks_app.api.runs import (
     RunLogView,
     RunsView,
     RunView,
+    TerminateView,
     UnholdView,
 )
 from tasks_app.api.schedules import PreviewView, ScheduleView, TaskSchedulesView
@@ -51,6 +52,7 @@ urlpatterns = routes(
     ("runs/<int:run_id>/events", RunEventsView),
     ("runs/<int:run_id>/log", RunLogView),
     ("runs/<int:run_id>/cancel", CancelView),
+    ("runs/<int:run_id>/terminate", TerminateView),
     ("runs/<int:run_id>/rerun", RerunView),
     ("runs/<int:run_id>/hold", HoldView),
     ("runs/<int:run_id>/unhold", UnholdView),

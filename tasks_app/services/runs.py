@@ -1,4 +1,4 @@
-"""Runs: trigger, cancel, rerun, hold."""
+"""Runs: trigger, cancel, terminate, rerun, hold."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.utils.translation import gettext as _
 
@@ -14,7 +15,9 @@ from access_app import audit
 from access_app.actors import Actor
 from access_app.roles import Verb, require
 from tasks_app import executors, transitions
+from tasks_app.concurrency_keys import key_of
 from tasks_app.errors import BatchTooLarge, InvalidInput, WrongState
+from tasks_app.macros import MacroError
 from tasks_app.models import Run, Task, TaskVersion
 from tasks_app.models.run import RunType
 from tasks_app.models.task import PRIORITY_NAMES
@@ -60,6 +63,18 @@ def trigger_batch(actor: Actor, task: Task, requests: Sequence[Request], *, now:
 def cancel(actor: Actor, run: Run, *, now: datetime) -> Run:
     """Ask that the run does not go on. One that has not started is cancelled at once; a running one is ended by its
     worker. Raises WrongState when it is over already, NotFound when it was deleted meanwhile."""
+    return _ask_to_end(actor, run, now, kill=False)
+
+
+def terminate(actor: Actor, run: Run, *, now: datetime) -> Run:
+    """Kill the run: as `cancel`, but what runs gets KILL at once, without TERM and the time to clean up.
+
+    Also after a cancel that still waits out its grace. Raises as `cancel`.
+    """
+    return _ask_to_end(actor, run, now, kill=True)
+
+
+def _ask_to_end(actor: Actor, run: Run, now: datetime, *, kill: bool) -> Run:
     require(actor, Verb.CANCEL, run.task.project_id)
     with transaction.atomic():
         # Held still meanwhile: a run that went back to waiting between the two looks would escape both.
@@ -68,7 +83,9 @@ def cancel(actor: Actor, run: Run, *, now: datetime) -> Run:
             raise WrongState(_("The run is %(state)s already.") % {"state": state}, state=state)
         if not transitions.cancel_unstarted([run.pk], now=now, actor=actor.name):
             Run.objects.filter(pk=run.pk, cancel_requested_at__isnull=True).update(cancel_requested_at=now)
-        audit.append(actor, "cancel", run, now=now)
+            if kill:
+                Run.objects.filter(pk=run.pk, terminate_requested_at__isnull=True).update(terminate_requested_at=now)
+        audit.append(actor, "terminate" if kill else "cancel", run, now=now)
         nudge()
     run.refresh_from_db()
     return run
@@ -133,6 +150,7 @@ def _firing(task: Task, request: Request, now: datetime) -> Firing:
     assert isinstance(version, TaskVersion)
     executors.check_params(version.executor, {**version.params, **_object(request.params)})
     priority_number(request.priority)
+    due_at = max(now, request.not_before) if request.not_before else now
     key = request.idempotency_key
     if key is not None and (not 0 < len(key) <= 200 or "\x00" in key):
         raise InvalidInput(idempotency_key=_("An idempotency key has 1 to 200 characters."))
@@ -141,11 +159,28 @@ def _firing(task: Task, request: Request, now: datetime) -> Firing:
     return Firing(
         task,
         RunType.MANUAL,
-        due_at=max(now, request.not_before) if request.not_before else now,
+        due_at=due_at,
         params=request.params,
         priority=request.priority,
         idempotency_key=request.idempotency_key,
+        concurrency_key=_concurrency_key(task, {**version.params, **request.params}, due_at),
     )
+
+
+def _concurrency_key(task: Task, params: dict[str, Any], asked_at: datetime) -> str:
+    if not task.concurrency_key:
+        return ""
+    try:
+        return key_of(
+            task.concurrency_key,
+            task=task.name,
+            project=task.project.name,
+            nominal_at=asked_at,
+            zone=settings.SCHEDULER_TIME_ZONE,
+            params=params,
+        )
+    except MacroError as error:
+        raise InvalidInput(params=_("The concurrency key cannot be made: %(why)s") % {"why": error.message}) from error
 
 
 def _object(params: Any) -> dict[str, Any]:

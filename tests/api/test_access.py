@@ -61,6 +61,7 @@ LEAST_ROLE = {
     ("POST", "api/dependencies"): "editor",
     ("DELETE", "api/dependencies/<int:dependency_id>"): "editor",
     ("POST", "api/runs/<int:run_id>/cancel"): "operator",
+    ("POST", "api/runs/<int:run_id>/terminate"): "operator",
     ("POST", "api/runs/<int:run_id>/rerun"): "operator",
     ("POST", "api/runs/<int:run_id>/hold"): "operator",
     ("POST", "api/runs/<int:run_id>/unhold"): "operator",

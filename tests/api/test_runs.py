@@ -145,6 +145,19 @@ def test_cancel_ends_a_waiting_run_at_once_and_asks_a_running_one(client, make_t
     assert client.get(f"/api/runs/{other}").json()["state"] == "waiting"
 
 
+def test_terminate_asks_the_worker_to_kill_a_running_run(client, make_task, trigger, worker):
+    task = make_task()
+    waiting, running, over, other = (trigger(task) for _ in range(4))
+    start(running, worker)
+    finish(over, worker)
+    assert client.post(f"/api/runs/{waiting}/terminate").json()["state"] == "cancelled"
+    client.post(f"/api/runs/{running}/cancel")
+    asked = client.post(f"/api/runs/{running}/terminate", {})
+    assert asked.status_code == 202 and asked.json()["terminate_requested_at"].endswith("Z")
+    assert is_problem(client.post(f"/api/runs/{over}/terminate"), 409)["code"] == "wrong_state"
+    assert client.get(f"/api/runs/{other}").json()["terminate_requested_at"] is None
+
+
 def test_a_rerun_is_a_new_run_that_points_to_the_old_one_which_must_be_over(client, make_task, trigger, worker):
     run_id = trigger(make_task(), params={"x": 1})
     is_problem(client.post(f"/api/runs/{run_id}/rerun"), 409)

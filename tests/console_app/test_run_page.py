@@ -160,6 +160,17 @@ def test_cancel_of_a_running_run_asks_its_worker(as_bob, task):
     assert "Asked to stop" in page
 
 
+def test_a_run_that_was_asked_to_stop_can_be_killed_from_its_page(as_bob, task):
+    run = make_run(task, RunState.RUNNING)
+    button = 'popovertarget="terminate">'
+    assert button not in as_bob.get(f"/runs/{run.pk}/").text
+    assert button in as_bob.post(f"/runs/{run.pk}/cancel", follow=True).text
+    page = as_bob.post(f"/runs/{run.pk}/terminate", follow=True).text
+    run.refresh_from_db()
+    assert run.terminate_requested_at is not None
+    assert "Asked to be killed" in page and "Its worker kills the run." in page
+
+
 def test_run_again_makes_a_new_run_that_points_to_the_old_one(as_bob, task):
     run = make_run(task, RunState.FAILED)
     response = as_bob.post(f"/runs/{run.pk}/rerun")

@@ -14,13 +14,13 @@ from tasks_app.models.run import RunType
 from tasks_app.moves import Outcome
 from tasks_app.planning import Firing, plan_runs
 from tasks_app.services import schedules
+from tasks_app.services.tasks import VERSION_FIELDS
 from tasks_app.states import TERMINAL, RunState
 from workers_app.models import Worker, WorkerState
 
 NOW = datetime(2026, 3, 2, 12, 0, 30, tzinfo=UTC)
 ACTOR = "test"
 ANSWERED = UUID(int=1)
-VERSION_FIELDS = ("executor", "command", "params", "timeout_seconds", "retry_count", "retry_on_lost")
 _numbers = count(1)
 
 

@@ -21,6 +21,7 @@ from tasks_app.models import Run, Task
 from tasks_app.services import tasks
 from tasks_app.states import RunState
 from tests.tasks_app.command_line import end, make_run, make_task, refused, run_command
+from tests.tasks_app.making import start
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [
@@ -147,6 +148,18 @@ def test_cancel_run_ends_a_waiting_run_and_not_its_neighbour():
     run.refresh_from_db()
     neighbour.refresh_from_db()
     assert (run.state, neighbour.state) == ("cancelled", "waiting")
+
+
+@pytest.mark.django_db
+def test_cancel_run_kill_asks_for_more_than_cancel_run():
+    task = make_task()
+    asked, killed = make_run(task), make_run(task)
+    for run, options in ((asked, []), (killed, ["--kill"])):
+        start(run.pk)
+        run_command("cancel_run", str(run.pk), *options)
+        run.refresh_from_db()
+    assert [run.terminate_requested_at is not None for run in (asked, killed)] == [False, True]
+    assert killed.cancel_requested_at is not None
 
 
 @pytest.mark.django_db

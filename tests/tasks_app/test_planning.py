@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tasks_app.models import Run, RunDependency, RunEvent, TaskDependency
+from tasks_app.models import Resource, Run, RunDependency, RunEvent, TaskDependency, TaskResource
 from tasks_app.models.run import RunType
 from tasks_app.planning import Firing, plan_runs
 from tasks_app.states import RunState
@@ -69,6 +69,46 @@ def test_a_rule_of_always_waits_for_nobody():
     depend(up, down)
     (root,) = plan(up)
     assert member(root, down).upstream_ready is True
+
+
+def test_runs_take_the_weight_and_the_key_of_their_task():
+    key = "{{ task.name }} {{ params.region }} {{ nominal_date }}"
+    up = make_task("up", weight=3, concurrency_key=key, params={"region": "eu"})
+    down, plain = make_task("down", weight=2, concurrency_key=key, params={"region": "us"}), make_task()
+    depend(up, down)
+    depend(up, plain)
+    # In Shanghai it is the next day already.
+    schedule = make_schedule(up, after=NOW, time_zone="Asia/Shanghai")
+    at: dict[str, Any] = {"run_type": RunType.SCHEDULED, "due_at": NOW, "nominal_at": later(hours=6)}
+    (root,) = plan_runs([Firing(up, schedule_id=schedule.pk, **at)], now=NOW, actor=ACTOR).run_ids
+    assert root is not None
+    (other,) = plan(up, params={"region": "jp"}, nominal_at=later(hours=6))
+    limits = {run.pk: (run.weight, run.concurrency_key) for run in Run.objects.all()}
+    assert limits[root] == (3, "up eu 2026-03-03")
+    assert limits[other] == (3, "up jp 2026-03-02")
+    assert limits[member(root, down).pk] == (2, "down us 2026-03-03")
+    assert limits[member(root, plain).pk] == (1, "")
+
+
+def test_runs_without_the_value_for_their_key_are_planned_all_the_same_and_share_one():
+    task = make_task(concurrency_key="{{ params.region }}")
+    plan(task, 2)
+    plan(task, params={"region": "eu"})
+    keys = Run.objects.order_by("pk").values_list("concurrency_key", flat=True)
+    assert list(keys) == ["{{ params.region }}", "{{ params.region }}", "eu"]
+
+
+def test_the_end_of_attempts_is_told_where_a_breaker_or_a_count_of_failures_listens():
+    counted = make_task("counted", auto_pause_after=3)
+    by_count, by_share, unguarded, plain = (make_task(name) for name in ("by count", "by share", "unguarded", "plain"))
+    for task, breaker in ((by_count, {"breaker_failures": 5}), (by_share, {"breaker_ratio": 0.5}), (unguarded, {})):
+        resource = Resource.objects.create(name=f"r{task.pk}", capacity=1, **breaker)
+        TaskResource.objects.create(task=task, resource=resource)
+    depend(plain, by_share)
+    for task in (counted, by_count, unguarded, plain):
+        plan(task)
+    told = set(Run.objects.filter(tell_limits=True).values_list("task__name", flat=True))
+    assert told == {"counted", "by count", "by share"}
 
 
 def test_each_firing_has_a_downstream_of_its_own():
@@ -145,7 +185,8 @@ def test_a_task_that_is_being_deleted_is_left_out_of_the_downstream():
 
 
 def test_ten_thousand_runs_take_as_many_statements_as_two():
-    a, b, c = make_task(), make_task(), make_task()
+    keyed: dict[str, Any] = {"concurrency_key": "{{ params.x }}", "params": {"x": 1}}
+    a, b, c = make_task(), make_task(**keyed), make_task()
     depend(a, b)
     depend(a, c)
     few = statements(lambda: plan(a, 2))

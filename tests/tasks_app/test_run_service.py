@@ -1,4 +1,4 @@
-"""Runs: trigger, cancel, rerun, hold; and what of it is refused, to whom and at which field."""
+"""Runs: trigger, cancel, terminate, rerun, hold; and what of it is refused, to whom and at which field."""
 
 from __future__ import annotations
 
@@ -177,6 +177,54 @@ def test_a_run_that_is_over_cannot_be_cancelled(state):
     assert not AuditEntry.objects.exists()
 
 
+@pytest.mark.parametrize("state", [RunState.WAITING, RunState.QUEUED])
+def test_a_run_that_has_not_started_needs_no_killing(state):
+    run = run_in(state)
+    assert runs.terminate(SYSTEM, run, now=NOW).state == RunState.CANCELLED
+    assert (run.cancel_requested_at, run.terminate_requested_at) == (NOW, None)
+
+
+def test_a_running_run_is_asked_to_be_killed_also_while_a_cancel_waits_out_its_grace():
+    run, fresh, other = (run_in(RunState.RUNNING) for _ in range(3))
+    runs.cancel(SYSTEM, run, now=NOW)
+    for one in (run, fresh):
+        assert runs.terminate(SYSTEM, one, now=later(seconds=5)).state == RunState.RUNNING
+        runs.terminate(SYSTEM, one, now=later(seconds=9))
+    assert [
+        Run.objects.values_list("cancel_requested_at", "terminate_requested_at").get(pk=one.pk)
+        for one in (run, fresh, other)
+    ] == [(NOW, later(seconds=5)), (later(seconds=5), later(seconds=5)), (None, None)]
+    assert [entry.verb for entry in AuditEntry.objects.order_by("id")] == ["cancel"] + ["terminate"] * 4
+
+
+@pytest.mark.parametrize("state", sorted(TERMINAL))
+def test_a_run_that_is_over_cannot_be_killed(state):
+    run = run_in(state)
+    with pytest.raises(WrongState, match=str(state)):
+        runs.terminate(SYSTEM, run, now=NOW)
+    assert Run.objects.get(pk=run.pk).terminate_requested_at is None
+
+
+# Concurrency key
+
+
+def test_the_key_of_a_run_is_made_of_its_parameters_and_the_tasks():
+    task = make_task(params={"region": "eu", "shop": 1}, concurrency_key="{{ params.region }}/{{ params.shop }}")
+    keys = [runs.trigger(SYSTEM, task, Request(params=p), now=NOW)[0].concurrency_key for p in ({}, {"region": "us"})]
+    assert keys == ["eu/1", "us/1"]
+
+
+def test_a_run_whose_key_cannot_be_made_is_refused_at_its_parameters():
+    task, other = make_task(concurrency_key="{{ params.region }}"), make_task()
+    assert "params.region" in refused(lambda: runs.trigger(SYSTEM, task, Request(), now=NOW))["params"][0]
+    for value in ("", "x" * 201, None, {"a": 1}):
+        assert "params" in refused(lambda v=value: runs.trigger(SYSTEM, task, Request(params={"region": v}), now=NOW))
+    items = [Request(params={"region": "eu"}), Request()]
+    assert list(refused(lambda: runs.trigger_batch(SYSTEM, task, items, now=NOW))) == ["items[1].params"]
+    assert not Run.objects.exists()
+    assert runs.trigger(SYSTEM, other, Request(), now=NOW)[0].concurrency_key == ""
+
+
 # Rerun
 
 
@@ -233,7 +281,7 @@ def test_a_stale_picture_of_a_run_does_not_decide():
     assert runs.cancel(SYSTEM, stale, now=NOW).state == RunState.RUNNING
 
 
-@pytest.mark.parametrize("verb", [runs.cancel, runs.hold, runs.unhold])
+@pytest.mark.parametrize("verb", [runs.cancel, runs.terminate, runs.hold, runs.unhold])
 def test_a_run_that_was_deleted_meanwhile_is_not_found(verb):
     held = run_in(RunState.WAITING)
     Run.objects.filter(pk=held.pk).delete()

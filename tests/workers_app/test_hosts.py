@@ -204,6 +204,23 @@ def test_losing_a_run_ends_its_call_and_what_it_started_at_once(warm, tmp_path, 
     assert wait_until(lambda: not is_alive(child))
 
 
+def test_killing_a_call_that_cleans_up_for_long_ends_it_at_once_and_no_other(warm, tmp_path, settings):
+    settings.SCHEDULER_KILL_GRACE_SECONDS = 60.0
+    calls = Calls(
+        warm,
+        ("give", {"value": 1}),
+        ("stuck_in_c", {"begun": f"{tmp_path}/begun"}),
+        ("give", {"value": 3}),
+    ).start()
+    assert wait_until((tmp_path / "begun").exists, 20)
+    asked = time.monotonic()
+    calls.actives[1].control.end(Control.KILL)
+    first, killed, last = calls.join()
+    assert (killed.state, killed.detail) == (RunState.CANCELLED, "Killed on request.")
+    assert (first.output, last.output) == (1, 3)
+    assert time.monotonic() - asked < 20
+
+
 def test_an_idle_host_that_was_killed_costs_no_run(warm):
     pid = call(warm, "pid")[0].output
     (host,) = [host for host in warm._idle if host.pid == pid]

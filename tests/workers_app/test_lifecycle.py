@@ -103,17 +103,19 @@ def test_a_worker_that_was_frozen_past_its_lease_claims_nothing_until_it_has_ren
 
 
 def test_the_watch_ends_what_was_cancelled_and_what_is_not_ours_any_more(node):
-    cancelled, fine, given_away, next_attempt, deleted = plan(make_task(), 5)
-    for id in (cancelled, fine, next_attempt, deleted):
+    cancelled, killed, fine, given_away, next_attempt, deleted = plan(make_task(), 6)
+    for id in (cancelled, killed, fine, next_attempt, deleted):
         start(id, worker_id=node.id)
     start(given_away, worker_id=uuid4())
-    controls = {id: under_way(node, id) for id in (cancelled, fine, given_away, next_attempt, deleted)}
-    Run.objects.filter(pk=cancelled).update(cancel_requested_at=rowset.database_now())
+    controls = {id: under_way(node, id) for id in (cancelled, killed, fine, given_away, next_attempt, deleted)}
+    Run.objects.filter(pk__in=[cancelled, killed]).update(cancel_requested_at=rowset.database_now())
+    Run.objects.filter(pk=killed).update(terminate_requested_at=rowset.database_now())
     Run.objects.filter(pk=next_attempt).update(attempt=2)
     Run.objects.filter(pk=deleted).delete()
     node.watch()
     assert {id: control.why for id, control in controls.items()} == {
         cancelled: Control.CANCEL,
+        killed: Control.KILL,
         fine: None,
         given_away: Control.LOST,
         next_attempt: Control.LOST,

@@ -106,6 +106,64 @@ def test_losing_the_run_outranks_a_cancel_that_waits_out_its_grace(settings, tmp
     assert result.exit_code == -signal.SIGKILL and time.monotonic() - started < 20
 
 
+IGNORES_TERM = "trap '' TERM; touch {begun}; while :; do sleep 0.05; done"
+
+
+@pytest.mark.parametrize("first", [None, Control.CANCEL])
+def test_killing_a_run_that_ignores_term_waits_for_no_grace_not_even_for_one_that_runs(settings, tmp_path, first):
+    settings.SCHEDULER_KILL_GRACE_SECONDS = 60.0
+    control, begun = Control(), tmp_path / "begun"
+    thread = cancelled_when(begun, control, Control.KILL)
+    if first is not None:
+        control.end(first)
+    started = time.monotonic()
+    result, lines = run(shell.execute, make_job(IGNORES_TERM.format(begun=begun)), control)
+    thread.join()
+    assert time.monotonic() - started < 20
+    assert (result.state, result.exit_code) == (RunState.CANCELLED, -signal.SIGKILL)
+    assert (result.detail, lines[-1]) == ("Killed on request.", "Killing the process group.")
+
+
+def test_cancelling_a_run_that_ignores_term_does_wait_for_the_grace(settings, tmp_path):
+    settings.SCHEDULER_KILL_GRACE_SECONDS = 1.5
+    control, begun = Control(), tmp_path / "begun"
+    thread = cancelled_when(begun, control)
+    started = time.monotonic()
+    result, _lines = run(shell.execute, make_job(IGNORES_TERM.format(begun=begun)), control)
+    thread.join()
+    assert (result.state, result.exit_code) == (RunState.CANCELLED, -signal.SIGKILL)
+    assert time.monotonic() - started >= 1.5
+
+
+def test_killing_a_run_ends_the_whole_group(tmp_path):
+    control, pids = Control(), tmp_path / "pids"
+    thread = cancelled_when(pids, control, Control.KILL)
+    command = f"trap '' TERM; sleep 60 & echo $! $$ > {pids}.new; mv {pids}.new {pids}; wait"
+    run(shell.execute, make_job(command), control)
+    thread.join()
+    assert wait_until(lambda: not any(is_alive(int(pid)) for pid in pids.read_text().split()))
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ((Control.CANCEL, Control.KILL), Control.KILL),
+        ((Control.KILL, Control.CANCEL), Control.KILL),
+        ((Control.STOPPING, Control.CANCEL), Control.STOPPING),
+        ((Control.CANCEL, Control.STOPPING), Control.CANCEL),
+        ((Control.KILL, Control.LOST), Control.LOST),
+        ((Control.LOST, Control.KILL), Control.LOST),
+    ],
+)
+def test_what_is_more_urgent_takes_the_place_of_what_is_less(asked, why):
+    control = Control()
+    told: list[str | None] = []
+    control.on_end(lambda: told.append(control.why))
+    for one in asked:
+        control.end(one)
+    assert (control.why, told[-1]) == (why, why)
+
+
 def test_a_grandchild_that_holds_the_pipe_neither_delays_the_end_nor_survives_it():
     started = time.monotonic()
     result, lines = run(shell.execute, make_job("sleep 60 & echo $!"))

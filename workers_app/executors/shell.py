@@ -45,6 +45,8 @@ def _result(ended: Ended, job: Job, sink: OutputSink) -> Result:
     if ended.why == "timeout":
         detail = f"It ran longer than {job.timeout_seconds:g} s and was ended."
         return Result(RunState.TIMED_OUT, Reason.TIMEOUT, detail, exit_code=code)
+    if ended.why == Control.KILL:
+        return Result(RunState.CANCELLED, Reason.CANCEL_REQUESTED, "Killed on request.", exit_code=code)
     if ended.why is not None:
         grace = settings.SCHEDULER_KILL_GRACE_SECONDS
         detail = f"Ended on request; TERM first, KILL after {grace:g} s."

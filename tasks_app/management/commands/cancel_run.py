@@ -19,14 +19,21 @@ class Command(SchedulerCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("id", type=int, metavar="ID", help=_("id of the run"))
+        parser.add_argument("--kill", action="store_true", help=_("kill it at once, without the time to clean up"))
         add_json_argument(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         actor = command_actor()
-        run = runs.cancel(actor, find_run(actor, options["id"]), now=timezone.now())
+        end = runs.terminate if options["kill"] else runs.cancel
+        run = end(actor, find_run(actor, options["id"]), now=timezone.now())
         if options["json"]:
             self.print_json(run_values(run))
         elif run.state == RunState.RUNNING:
-            self.stdout.write(_("Run %(id)s is running; its worker has been asked to end it.") % {"id": run.pk})
+            text = (
+                _("Run %(id)s is running; its worker has been asked to kill it.")
+                if options["kill"]
+                else _("Run %(id)s is running; its worker has been asked to end it.")
+            )
+            self.stdout.write(text % {"id": run.pk})
         else:
             self.stdout.write(_("Run %(id)s is %(state)s.") % {"id": run.pk, "state": run.state})

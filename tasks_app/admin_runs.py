@@ -1,0 +1,103 @@
+"""Admin pages of runs and of what belongs to them: only shown, but for ending them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext as _t
+from django.utils.translation import gettext_lazy as _
+
+from access_app.actors import Actor
+from access_app.admin import ReadOnlyAdmin
+from tasks_app.admin_verbs import apply_verb
+from tasks_app.models import LedgerEntry, Run, RunDependency, RunEvent, RunOutput
+from tasks_app.services import runs
+
+
+class FoundByRunAdmin(ReadOnlyAdmin):
+    """Rows found by the id of a run as a number, by the index: a lookup of Django's search casts the whole column."""
+
+    run_path = "run_id"
+    search_fields = ("run__id__exact",)
+    search_help_text = _("The id of a run.")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        term = search_term.strip()
+        if term.isdecimal():
+            # More digits than an id can have are not even made a number.
+            return (queryset.filter(**{self.run_path: int(term)}) if len(term) < 19 else queryset.none()), False
+        return (self.found_by_text(queryset, term) if term else queryset), False
+
+    def found_by_text(self, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+        """The rows for a term that is no id."""
+        return queryset.none()
+
+
+@admin.register(Run)
+class RunAdmin(FoundByRunAdmin):
+    run_path = "pk"
+    project_path = "task__project"
+    list_display = ("id", "task", "state", "reason", "run_type", "attempt", "nominal_at", "started_at", "finished_at")
+    list_select_related = ("task",)
+    list_filter = ("state", "run_type", "pool")
+    search_fields = ("task__name__exact",)
+    search_help_text = _("The id of a run, or the whole name of a task.")
+    actions = ("cancel_runs", "terminate_runs")
+
+    def found_by_text(self, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+        return queryset.filter(task__name=term)
+
+    @admin.action(description=_("Cancel the selected runs"), permissions=["view"])
+    def cancel_runs(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
+        def cancel(actor: Actor, run: Run) -> None:
+            runs.cancel(actor, run, now=timezone.now())
+
+        apply_verb(request, queryset.select_related("task"), cancel, lambda n: _t("%(n)d runs: cancelled.") % {"n": n})
+
+    @admin.action(description=_("Kill the selected runs"), permissions=["view"])
+    def terminate_runs(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
+        def kill(actor: Actor, run: Run) -> None:
+            runs.terminate(actor, run, now=timezone.now())
+
+        apply_verb(request, queryset.select_related("task"), kill, lambda n: _t("%(n)d runs: killed.") % {"n": n})
+
+
+@admin.register(RunDependency)
+class RunDependencyAdmin(ReadOnlyAdmin):
+    project_path = "downstream__task__project"
+    list_display = ("upstream_id", "downstream_id")
+    ordering = ("-pk",)
+
+
+@admin.register(RunEvent)
+class RunEventAdmin(FoundByRunAdmin):
+    project_path = "run__task__project"
+    list_display = ("at", "run_id", "from_state", "to_state", "attempt", "reason", "actor")
+    ordering = ("-pk",)
+
+
+@admin.register(RunOutput)
+class RunOutputAdmin(FoundByRunAdmin):
+    project_path = "run__task__project"
+    list_display = ("run_id", "attempt", "first_line", "line_count")
+    ordering = ("-pk",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RunOutput]:
+        # The lines themselves are needed on the page of one batch only.
+        return super().get_queryset(request).defer("lines")
+
+
+@admin.register(LedgerEntry)
+class LedgerEntryAdmin(ReadOnlyAdmin):
+    project_path = "schedule__task__project"
+    list_display = ("schedule", "first_at", "last_at", "count", "answer", "reason")
+    list_select_related = ("schedule",)
+    list_filter = ("answer",)
+    search_fields = ("schedule__task__name__exact",)
+    ordering = ("-pk",)
