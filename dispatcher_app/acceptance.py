@@ -7,15 +7,21 @@ can neither lose a downstream run nor undo a finish.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from datetime import datetime
+from functools import lru_cache
+from typing import Any
 
+import structlog
 from django.db import transaction
 
 from tasks_app import transitions
+from tasks_app.conditions import Condition, ConditionError, parse
 from tasks_app.dependencies import TriggerRule, Verdict, decide
 from tasks_app.models import Run, RunDependency
-from tasks_app.states import Reason, RunState
+from tasks_app.states import TERMINAL, Reason, RunState
 
+log = structlog.get_logger(__name__)
 BATCH = 2000
 _SETTLED = {
     Verdict.SKIP: (RunState.SKIPPED, "The trigger rule %s cannot hold any more."),
@@ -54,15 +60,50 @@ def accept_ended(now: datetime, *, actor: str, limit: int = BATCH) -> int:
 
 
 def _judge(ended: list[int]) -> dict[int, tuple[Verdict, str]]:
-    """{downstream run: (verdict, rule)} for the waiting runs below the ended ones; two queries."""
+    """{downstream run: (verdict, rule)} for the waiting runs below the ended ones."""
     below = RunDependency.objects.filter(
         upstream__in=ended, downstream__state=RunState.WAITING, downstream__upstream_ready=False
     )
     rules = dict(below.values_list("downstream_id", "downstream__trigger_rule"))
-    if not rules:
-        return {}
-    states: dict[int, list[RunState]] = defaultdict(list)
-    edges = RunDependency.objects.filter(downstream__in=list(rules)).values_list("downstream_id", "upstream__state")
-    for downstream, state in edges:
-        states[downstream].append(RunState(state))
+    states = _states_above(list(rules))
     return {run: (decide(TriggerRule(rule), states[run]), rule) for run, rule in rules.items()}
+
+
+def _states_above(runs: list[int]) -> dict[int, list[RunState]]:
+    """For each run the states of its upstream runs, as its trigger rule counts them: an upstream run that is over and
+    for which the condition of the edge does not hold counts as skipped. Two queries, one where no edge has a condition.
+    """
+    if not runs:
+        return {}
+    columns = ("downstream_id", "upstream_id", "upstream__state", "condition")
+    edges = list(RunDependency.objects.filter(downstream__in=runs).values_list(*columns))
+    values = _values_of({up for _down, up, state, condition in edges if condition and state in TERMINAL})
+    states: dict[int, list[RunState]] = defaultdict(list)
+    for downstream, upstream, state, condition in edges:
+        holds = upstream not in values or not condition or _holds(condition, values[upstream])
+        states[downstream].append(RunState(state) if holds else RunState.SKIPPED)
+    return states
+
+
+def _values_of(runs: Collection[int]) -> dict[int, dict[str, Any]]:
+    """What conditions can name of each run; its parameters are those of its version overlaid with its own."""
+    if not runs:
+        return {}
+    columns = ("state", "reason", "exit_code", "attempt", "output", "params", "version__params")
+    rows = {row.pop("pk"): row for row in Run.objects.filter(pk__in=runs).values("pk", *columns)}
+    return {pk: row | {"params": {**row.pop("version__params"), **row["params"]}} for pk, row in rows.items()}
+
+
+def _holds(condition: str, values: dict[str, Any]) -> bool:
+    parsed = _parsed(condition)
+    return parsed is not None and parsed.holds(values)
+
+
+@lru_cache(maxsize=1000)
+def _parsed(condition: str) -> Condition | None:
+    try:
+        return parse(condition)
+    except ConditionError as error:
+        # It was checked when it was saved. One bad row must not end the loop: its branch is not taken.
+        log.error("condition of an edge cannot be read", condition=condition, error=str(error))
+        return None

@@ -166,7 +166,7 @@ class ScheduleAdmin(ServiceAdmin):
 class TaskDependencyAdmin(ServiceAdmin):
     project_path = "downstream__project"
     form = DependencyForm
-    list_display = ("upstream", "downstream", "created_at")
+    list_display = ("upstream", "downstream", "condition", "period", "created_at")
     search_fields = ("upstream__name", "downstream__name")
     autocomplete_fields = ("upstream", "downstream")
 
@@ -177,8 +177,8 @@ class TaskDependencyAdmin(ServiceAdmin):
         ends = () if obj is None else (obj.upstream, obj.downstream)
         return all(allows(role_in(actor_of(request), task.project_id), verb) for task in ends)
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("upstream", "downstream") if obj is not None else ()
 
     def delete_row(self, actor: Actor, obj: TaskDependency) -> None:
         dependencies.delete(actor, obj, now=timezone.now())

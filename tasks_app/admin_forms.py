@@ -145,14 +145,29 @@ class ScheduleForm(ServiceForm):
 
 
 class DependencyForm(ServiceForm):
-    """An edge between two tasks; it is made and removed, never changed."""
+    """An edge between two tasks; its ends are chosen once."""
 
     class Meta:
         model = TaskDependency
-        fields = ("upstream", "downstream")
+        fields = ("upstream", "downstream", *dependencies.EDGE_FIELDS)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for name in ("period_back", "period_policy"):
+            self.fields[name].required = False
+
+    def changes(self) -> dict[str, Any]:
+        # These two have defaults; left empty they are not part of the edit.
+        given = super().changes()
+        return {k: v for k, v in given.items() if k not in ("period_back", "period_policy") or v not in (None, "")}
 
     def write(self) -> TaskDependency:
-        return dependencies.create(self.actor, **self.changes(), now=timezone.now())
+        fields = self.changes()
+        if self.instance.pk is None:
+            upstream, downstream = fields.pop("upstream"), fields.pop("downstream")
+            return dependencies.create(self.actor, upstream, downstream, fields, now=timezone.now())
+        saved = TaskDependency.objects.select_related("upstream", "downstream").get(pk=self.instance.pk)
+        return dependencies.update(self.actor, saved, fields, now=timezone.now())
 
 
 class ProjectForm(ServiceForm):

@@ -71,7 +71,7 @@ class RunAdmin(FoundByRunAdmin):
 @admin.register(RunDependency)
 class RunDependencyAdmin(ReadOnlyAdmin):
     project_path = "downstream__task__project"
-    list_display = ("upstream_id", "downstream_id")
+    list_display = ("upstream_id", "downstream_id", "condition")
     ordering = ("-pk",)
 
 

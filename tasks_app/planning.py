@@ -71,27 +71,33 @@ def plan_runs(firings: Sequence[Firing], *, now: datetime, actor: str) -> Plan:
 class _Graph:
     """The part of the task graph below some tasks."""
 
-    downstream_of: dict[int, set[int]]
+    # {upstream task: {downstream task: condition of the edge}}
+    downstream_of: dict[int, dict[int, str]]
     tasks: dict[int, Task]
 
     @classmethod
     def below(cls, task_ids: Iterable[int]) -> _Graph:
         """Read the edges level by level: one query a level, none beyond the first for tasks without downstream."""
-        downstream_of: dict[int, set[int]] = defaultdict(set)
+        downstream_of: dict[int, dict[int, str]] = defaultdict(dict)
         frontier = set(task_ids)
         seen = set(frontier)
         while frontier:
-            edges = TaskDependency.objects.filter(upstream_id__in=frontier).values_list("upstream_id", "downstream_id")
+            edges = TaskDependency.objects.filter(upstream_id__in=frontier, period="")
+            found = edges.values_list("upstream_id", "downstream_id", "condition")
             frontier = set()
-            for upstream, downstream in edges:
-                downstream_of[upstream].add(downstream)
+            for upstream, downstream, condition in found:
+                downstream_of[upstream][downstream] = condition
                 if downstream not in seen:
                     frontier.add(downstream)
             seen |= frontier
         below = {task for tasks in downstream_of.values() for task in tasks}
         # A task that is being deleted has lost its version already; its part of the graph is not planned any more.
         tasks = Task.objects.filter(version__isnull=False).in_bulk(below) if below else {}
-        return cls({task: found & tasks.keys() for task, found in downstream_of.items()}, tasks)
+        kept = {
+            upstream: {task: condition for task, condition in edges.items() if task in tasks}
+            for upstream, edges in downstream_of.items()
+        }
+        return cls(kept, tasks)
 
 
 def _root_row(firing: Firing, has_downstream: bool, limits: RunLimits) -> dict[str, Any]:
@@ -156,9 +162,9 @@ def _plan_downstream(
         assert run.root_id is not None
         run_of[run.root_id, run.task_id] = run.id
     edges = [
-        {"upstream": run_id, "downstream": run_of[root_id, downstream], "condition": ""}
+        {"upstream": run_id, "downstream": run_of[root_id, downstream], "condition": condition}
         for (root_id, task_id), run_id in run_of.items()
-        for downstream in sorted(graph.downstream_of.get(task_id, ()))
+        for downstream, condition in sorted(graph.downstream_of.get(task_id, {}).items())
         if (root_id, downstream) in run_of and downstream != task_id
     ]
     columns = {"upstream": "bigint", "downstream": "bigint", "condition": "text"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import django_filters
@@ -18,7 +17,7 @@ from access_app.api.problems import CONTENT_TYPE
 from access_app.api.schema import problem_response
 from access_app.api.views import ApiView, ListView, rendered_by
 from access_app.roles import require_membership
-from tasks_app.api.bodies import DependencyBody
+from tasks_app.api.bodies import DependencyBody, DependencyEditBody
 from tasks_app.api.lookups import find_task, named_task
 from tasks_app.api.shapes import DependencySerializer
 from tasks_app.models import TaskDependency
@@ -58,11 +57,28 @@ class DependenciesView(ListView):
         require_membership(actor)
         given = self.read(DependencyBody)
         ends = {name: named_task(actor, name, given[name]) for name in ("upstream", "downstream")}
-        edge = dependencies.create(actor, ends["upstream"], ends["downstream"], now=self.now)
+        fields = {name: given[name] for name in dependencies.EDGE_FIELDS if name in given}
+        edge = dependencies.create(actor, ends["upstream"], ends["downstream"], fields, now=self.now)
         return Response(DependencySerializer(edge).data, status=201)
 
 
 class DependencyView(ApiView):
+    @extend_schema(operation_id="dependencies_read", responses=DependencySerializer)
+    def get(self, request: Request, dependency_id: int) -> Response:  # noqa: ARG002
+        """One edge."""
+        edge = get_visible(dependencies_visible_to(self.actor), dependency_id)
+        return Response(DependencySerializer(edge).data)
+
+    @extend_schema(
+        operation_id="dependencies_change", request=DependencyEditBody, responses={200: DependencySerializer, **CYCLE}
+    )
+    def patch(self, request: Request, dependency_id: int) -> Response:  # noqa: ARG002
+        """Change the condition or the period; runs that are planned already keep theirs."""
+        actor = self.actor
+        edge = get_visible(dependencies_visible_to(actor), dependency_id)
+        edge = dependencies.update(actor, edge, self.read(DependencyEditBody), now=self.now)
+        return Response(DependencySerializer(edge).data)
+
     @extend_schema(operation_id="dependencies_delete", responses={204: None})
     def delete(self, request: Request, dependency_id: int) -> Response:  # noqa: ARG002
         """Remove the edge; runs that are planned already keep theirs."""
@@ -94,6 +110,10 @@ class GraphView(ApiView):
                         "id": serializers.IntegerField(),
                         "upstream": serializers.IntegerField(),
                         "downstream": serializers.IntegerField(),
+                        "condition": serializers.CharField(),
+                        "period": serializers.CharField(allow_null=True),
+                        "period_back": serializers.IntegerField(),
+                        "period_policy": serializers.CharField(),
                     },
                     many=True,
                 ),
@@ -119,19 +139,25 @@ class GraphView(ApiView):
         return Response({"nodes": nodes, "edges": edges, "complete": complete})
 
 
-def _component(actor: Actor, start: int) -> tuple[set[int], list[dict[str, int]], bool]:
+def _component(actor: Actor, start: int) -> tuple[set[int], list[dict[str, Any]], bool]:
     """Task ids and edges of the connected component, one query a level."""
-    visible = dependencies_visible_to(actor).values_list("pk", "upstream_id", "downstream_id").order_by("pk")
+    columns = ("pk", "upstream_id", "downstream_id", *dependencies.EDGE_FIELDS)
+    visible = dependencies_visible_to(actor).values(*columns).order_by("pk")
     seen, frontier = {start}, {start}
-    edges: dict[int, tuple[int, int]] = {}
+    edges: dict[int, dict[str, Any]] = {}
     while frontier and len(seen) <= MAX_NODES:
         found = visible.filter(Q(upstream_id__in=frontier) | Q(downstream_id__in=frontier))
-        edges.update({pk: (upstream, downstream) for pk, upstream, downstream in found})
-        frontier = _ends(edges.values()) - seen
+        edges.update({edge["pk"]: edge for edge in found})
+        frontier = {end for edge in edges.values() for end in (edge["upstream_id"], edge["downstream_id"])} - seen
         seen |= frontier
-    rows: list[Any] = [{"id": pk, "upstream": u, "downstream": d} for pk, (u, d) in sorted(edges.items())]
+    rows = [
+        {
+            "id": pk,
+            "upstream": edge["upstream_id"],
+            "downstream": edge["downstream_id"],
+            **{name: edge[name] for name in dependencies.EDGE_FIELDS},
+            "period": edge["period"] or None,
+        }
+        for pk, edge in sorted(edges.items())
+    ]
     return seen, rows, not frontier
-
-
-def _ends(edges: Iterable[tuple[int, int]]) -> set[int]:
-    return {end for edge in edges for end in edge}

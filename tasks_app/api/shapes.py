@@ -10,7 +10,8 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from access_app.api.fields import InstantField, instant
-from tasks_app.models import Run, Task
+from tasks_app.models import Run, Task, TaskDependency
+from tasks_app.periods import Unit
 from tasks_app.services.runs import priority_name
 from tasks_app.services.tasks import short_schedule
 
@@ -131,7 +132,15 @@ class DependencySerializer(serializers.Serializer[Any]):
     upstream_name = serializers.CharField(source="upstream.name")
     downstream = serializers.IntegerField(source="downstream_id")
     downstream_name = serializers.CharField(source="downstream.name")
+    condition = serializers.CharField()
+    period = serializers.SerializerMethodField()
+    period_back = serializers.IntegerField()
+    period_policy = serializers.CharField()
     created_at = InstantField()
+
+    @extend_schema_field({"type": "string", "nullable": True, "enum": [*Unit, None]})
+    def get_period(self, edge: TaskDependency) -> str | None:
+        return edge.period or None
 
 
 class RunSerializer(serializers.Serializer[Any]):

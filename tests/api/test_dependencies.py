@@ -41,6 +41,46 @@ def test_a_cycle_is_refused_with_its_path(client, make_task):
     assert TaskDependency.objects.count() == 2
 
 
+def test_an_edge_is_changed_field_by_field(client, make_task):
+    a, b = make_task("a"), make_task("b")
+    body = {"upstream": a.pk, "downstream": b.pk, "condition": "output.rows > 0"}
+    made = client.post("/api/dependencies", body).json()
+    ordinary = {"condition": "output.rows > 0", "period": None, "period_back": 0, "period_policy": "wait"}
+    assert made | ordinary == made
+    path = f"/api/dependencies/{made['id']}"
+    by_period = {"condition": "", "period": "day", "period_back": 1, "period_policy": "fail"}
+    assert client.patch(path, by_period).json() | by_period == client.get(path).json()
+    assert client.patch(path, {"period_back": 2}).json()["period_back"] == 2
+    assert client.patch(path, ordinary).json() == made
+    for change, field in (
+        ({"condition": "output.rows >"}, "condition"),
+        ({"condition": "output.rows > 0", "period": "day"}, "condition"),
+        ({"condition": "x" * 1001}, "condition"),
+        ({"condition": None}, "condition"),
+        ({"period": "year"}, "period"),
+        ({"period_back": 1}, "period_back"),
+        ({"period_back": 101, "period": "day"}, "period_back"),
+        ({"period_policy": "skip"}, "period_policy"),
+        ({"upstream": b.pk}, "upstream"),
+    ):
+        is_problem(client.patch(path, change), 400, field)
+    assert client.get(path).json() == made
+    assert client.get(f"/api/tasks/{a.pk}/graph").json()["edges"] == [
+        {"id": made["id"], "upstream": a.pk, "downstream": b.pk, **ordinary}
+    ]
+
+
+def test_an_edit_that_closes_a_cycle_is_refused_with_its_path(client, make_task):
+    a, b = make_task("a"), make_task("b")
+    join(client, a, b)
+    back = {"upstream": b.pk, "downstream": a.pk, "period": "day"}
+    assert is_problem(client.post("/api/dependencies", back), 409)["code"] == "dependency_cycle"
+    made = client.post("/api/dependencies", {**back, "period_back": 1})
+    assert made.status_code == 201
+    content = is_problem(client.patch(f"/api/dependencies/{made.json()['id']}", {"period_back": 0}), 409)
+    assert content["path"] in (["a", "b", "a"], ["b", "a", "b"])
+
+
 @pytest.mark.parametrize("value", [None, "1", 0, -1, 10**30, [], 999_999])
 def test_an_end_that_is_no_task_is_refused_at_its_field(client, make_task, value):
     is_problem(client.post("/api/dependencies", {"upstream": value, "downstream": make_task().pk}), 400, "upstream")

@@ -113,6 +113,32 @@ def test_two_edges_that_are_each_harmless_cannot_close_a_cycle(hold, blocked):
     assert TaskDependency.objects.count() == 2
 
 
+def test_two_edits_of_edges_by_period_cannot_close_a_cycle(hold, blocked):
+    a, b = make_task("a"), make_task("b")
+    back = {"period": "day", "period_back": 1}
+    there = dependencies.create(SYSTEM, a, b, back, now=NOW)
+    again = dependencies.create(SYSTEM, b, a, back, now=NOW)
+    first = hold(lambda: dependencies.update(SYSTEM, there, {"period_back": 0}, now=NOW))
+    second = blocked(lambda: dependencies.update(SYSTEM, again, {"period": "", "period_back": 0}, now=NOW))
+    first.commit()
+    with pytest.raises(DependencyCycle):
+        second.result(20)
+    again.refresh_from_db()
+    assert (again.period, again.period_back) == ("day", 1)
+
+
+def test_an_edit_of_an_edge_and_a_new_edge_cannot_close_a_cycle(hold, blocked):
+    a, b, c = make_task("a"), make_task("b"), make_task("c")
+    dependencies.create(SYSTEM, a, b, now=NOW)
+    back = dependencies.create(SYSTEM, c, a, {"period": "day", "period_back": 1}, now=NOW)
+    first = hold(lambda: dependencies.create(SYSTEM, b, c, now=NOW))
+    second = blocked(lambda: dependencies.update(SYSTEM, back, {"period_back": 0}, now=NOW))
+    first.commit()
+    with pytest.raises(DependencyCycle) as caught:
+        second.result(20)
+    assert set(caught.value.details["path"]) == {"a", "b", "c"}
+
+
 def test_of_two_edits_with_the_same_etag_one_is_stale(hold, blocked):
     task = make_task("a")
     seen = tasks.etag(task)
