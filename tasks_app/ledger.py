@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from django.db import connection
+from django.db.models import Exists, F, OuterRef, Q
 
 from tasks_app import rowset
 from tasks_app.catch_up import Stretch
-from tasks_app.models import LedgerEntry
+from tasks_app.models import LedgerEntry, Run
 
 
 def record(stretches: Sequence[tuple[int, Stretch]]) -> None:
     """Record (schedule id, stretch) pairs; the caller holds the rows of the schedules locked. Three statements at most.
 
     A stretch that follows the schedule's newest entry with the same answer and reason extends it, so that a task that
-    is paused for a year costs one row. Runs between the two break the row: they are the newest answer then.
+    is paused for a year costs one row. Runs between the two break the row: they are the newest answer then. So does a
+    change of the rule: an entry holds instants of one rule only, or nobody could tell them one by one any more.
     """
     if not stretches:
         return
@@ -52,13 +54,10 @@ def _entry(schedule_id: int, stretch: Stretch) -> LedgerEntry:
 
 def _newest_entries(schedule_ids: set[int]) -> dict[int, tuple[int, str, str]]:
     """{schedule id: (entry id, answer, reason)} where the newest answer of the schedule is an entry, not a run."""
-    from django.db.models import Exists, OuterRef
-
-    from tasks_app.models import Run
-
     later_entry = LedgerEntry.objects.filter(schedule=OuterRef("schedule"), first_at__gt=OuterRef("first_at"))
     later_run = Run.objects.filter(schedule=OuterRef("schedule"), nominal_at__gt=OuterRef("last_at"))
     rows = LedgerEntry.objects.filter(~Exists(later_entry), ~Exists(later_run), schedule_id__in=schedule_ids)
+    rows = rows.filter(Q(schedule__rule_since__isnull=True) | Q(first_at__gt=F("schedule__rule_since")))
     return {
         schedule: (id, answer, reason)
         for schedule, id, answer, reason in rows.values_list("schedule_id", "id", "answer", "reason")

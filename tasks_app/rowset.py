@@ -50,6 +50,12 @@ def moment(value: datetime | None, using: str = "default") -> Any:
     return connections[using].ops.adapt_datetimefield_value(value) if value is not None else None
 
 
+def instant(value: Any) -> datetime:
+    """A time as raw SQL answers it, aware: SQLite keeps UTC as text, without saying so."""
+    found = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
 def database_now(connection: BaseDatabaseWrapper | None = None) -> datetime:
     """The database server's clock, in UTC: leases are judged by it, so that worker clocks need not agree."""
     connection = connection or connections["default"]

@@ -1,5 +1,6 @@
 from access_app.api.routing import routes
 from tasks_app.api.dependencies import DependenciesView, DependencyView, GraphView
+from tasks_app.api.fires import FiresView
 from tasks_app.api.pools import PoolsView, PoolView
 from tasks_app.api.projects import ProjectsView, ProjectView
 from tasks_app.api.runs import (
@@ -47,6 +48,7 @@ urlpatterns = routes(
     ("schedules/<int:schedule_id>", ScheduleView),
     ("dependencies", DependenciesView),
     ("dependencies/<int:dependency_id>", DependencyView),
+    ("fires", FiresView),
     ("runs", RunsView),
     ("runs/<int:run_id>", RunView),
     ("runs/<int:run_id>/events", RunEventsView),

@@ -46,6 +46,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "api/pools"): {"name": "new"},
     ("PATCH", "api/pools/<int:pool_id>"): {"description": "changed"},
 }
+# What must stand in the query, by the name of the object that it means.
+QUERIES = {("GET", "api/fires"): "?task=<int:task_id>"}
 # The least role of each write; what is not named here needs an administrator of the installation.
 LEAST_ROLE = {
     ("POST", "api/tasks"): "editor",
@@ -133,7 +135,7 @@ def filled(route: str, objects: dict[str, Any]) -> str:
 
 def ask(client: Any, method: str, route: str, objects: dict[str, Any]) -> Any:
     body = None if method in ("GET", "DELETE") else BODIES.get((method, route), {})
-    return client.send(method, filled(route, objects), body)
+    return client.send(method, filled(route + QUERIES.get((method, route), ""), objects), body)
 
 
 def everything() -> list[Any]:
