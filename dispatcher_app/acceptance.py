@@ -7,18 +7,22 @@ can neither lose a downstream run nor undo a finish.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
-from datetime import datetime
-from functools import lru_cache
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache, reduce
+from operator import or_
+from typing import Any, NamedTuple
 
 import structlog
 from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Coalesce
 
-from tasks_app import transitions
+from tasks_app import periods, transitions
 from tasks_app.conditions import Condition, ConditionError, parse
 from tasks_app.dependencies import TriggerRule, Verdict, decide
-from tasks_app.models import Run, RunDependency
+from tasks_app.models import Run, RunDependency, RunPeriod, Task
+from tasks_app.periods import PeriodPolicy
 from tasks_app.states import TERMINAL, Reason, RunState
 
 log = structlog.get_logger(__name__)
@@ -45,9 +49,7 @@ def accept_ended(now: datetime, *, actor: str, limit: int = BATCH) -> int:
         if not ended:
             return 0
         verdicts = _judge(ended)
-        ready = [run for run, (verdict, _rule) in verdicts.items() if verdict is Verdict.START]
-        if ready:
-            Run.objects.filter(pk__in=ready, upstream_ready=False).update(upstream_ready=True)
+        _make_ready(run for run, (verdict, _rule) in verdicts.items() if verdict is Verdict.START)
         settled = {
             run: (_SETTLED[verdict][0], Reason.UPSTREAM, _SETTLED[verdict][1] % rule)
             for run, (verdict, rule) in verdicts.items()
@@ -60,25 +62,43 @@ def accept_ended(now: datetime, *, actor: str, limit: int = BATCH) -> int:
 
 
 def _judge(ended: list[int]) -> dict[int, tuple[Verdict, str]]:
-    """{downstream run: (verdict, rule)} for the waiting runs below the ended ones."""
+    """{downstream run: (verdict, rule)} for the waiting runs below the ended ones.
+
+    A run that still waits for a period does not start yet, whatever its rule says.
+    """
     below = RunDependency.objects.filter(
         upstream__in=ended, downstream__state=RunState.WAITING, downstream__upstream_ready=False
     )
     rules = dict(below.values_list("downstream_id", "downstream__trigger_rule"))
+    verdicts = _by_rule(rules, held_back=_lock_open(rules))
+    return {run: (verdict, rules[run]) for run, verdict in verdicts.items()}
+
+
+def _by_rule(rules: Mapping[int, str], *, held_back: Collection[int] = ()) -> dict[int, Verdict]:
+    """The verdict for each run by its trigger rule (empty: it has none); WAIT instead of START for those held back."""
     states = _states_above(list(rules))
-    return {run: (decide(TriggerRule(rule), states[run]), rule) for run, rule in rules.items()}
+    verdicts = {run: decide(TriggerRule(rule), states[run]) if rule else Verdict.START for run, rule in rules.items()}
+    for run in held_back:
+        if verdicts[run] is Verdict.START:
+            verdicts[run] = Verdict.WAIT
+    return verdicts
+
+
+def _make_ready(runs: Iterable[int]) -> None:
+    if ids := list(runs):
+        Run.objects.filter(pk__in=ids, upstream_ready=False).update(upstream_ready=True)
 
 
 def _states_above(runs: list[int]) -> dict[int, list[RunState]]:
     """For each run the states of its upstream runs, as its trigger rule counts them: an upstream run that is over and
     for which the condition of the edge does not hold counts as skipped. Two queries, one where no edge has a condition.
     """
+    states: dict[int, list[RunState]] = defaultdict(list)
     if not runs:
-        return {}
+        return states
     columns = ("downstream_id", "upstream_id", "upstream__state", "condition")
     edges = list(RunDependency.objects.filter(downstream__in=runs).values_list(*columns))
     values = _values_of({up for _down, up, state, condition in edges if condition and state in TERMINAL})
-    states: dict[int, list[RunState]] = defaultdict(list)
     for downstream, upstream, state, condition in edges:
         holds = upstream not in values or not condition or _holds(condition, values[upstream])
         states[downstream].append(RunState(state) if holds else RunState.SKIPPED)
@@ -107,3 +127,110 @@ def _parsed(condition: str) -> Condition | None:
         # It was checked when it was saved. One bad row must not end the loop: its branch is not taken.
         log.error("condition of an edge cannot be read", condition=condition, error=str(error))
         return None
+
+
+# --- edges by period --------------------------------------------------------------------------------------------------
+
+# What settles an open row: policy and state of the last run of the period ('' where there is none).
+_SETTLING = {
+    (policy, state or "")
+    for policy in PeriodPolicy
+    for state in (None, *RunState)
+    if periods.decide(policy, state) is not Verdict.WAIT
+}
+
+
+def accept_periods(now: datetime, *, actor: str, limit: int = BATCH) -> int:
+    """Judge up to `limit` periods that runs wait for. Returns how many are settled.
+
+    The run is ready when all its periods are settled and its trigger rule says start; it has failed as soon as one of
+    them has. What only goes on waiting is not even fetched.
+    """
+    with transaction.atomic():
+        _forget_ended()
+        found = _settling(limit)
+        if not found:
+            return 0
+        rows = RunPeriod.objects.filter(pk__in=[row.id for row in found])
+        rows.update(settled=True)
+        failed = {row.run_id: row for row in found if row.verdict is Verdict.UPSTREAM_FAILED}
+        if failed:
+            names = dict(Task.objects.filter(pk__in={r.task_id for r in failed.values()}).values_list("pk", "name"))
+            verdicts = {
+                run: (RunState.UPSTREAM_FAILED, Reason.UPSTREAM, row.sentence(names)) for run, row in failed.items()
+            }
+            transitions.settle(verdicts, now=now, actor=actor)
+        waiting = {row.run_id for row in found} - failed.keys()
+        complete = Run.objects.filter(pk__in=waiting).exclude(_HAS_OPEN_PERIOD)
+        by_rule = _by_rule(dict(complete.values_list("pk", "trigger_rule")))
+        _make_ready(run for run, verdict in by_rule.items() if verdict is Verdict.START)
+        return len(found)
+
+
+_HAS_OPEN_PERIOD = Exists(RunPeriod.objects.filter(run=OuterRef("pk"), settled=False))
+
+
+def _lock_open(runs: Collection[int]) -> list[int]:
+    """Those of the runs that wait for a period; locked first, and read again once they are ours.
+
+    Two dispatchers may find the last upstream run ended and the last period settled at the same moment: the one that
+    comes later must see what the other has done, or each would leave the start to the other.
+    """
+    if not runs:
+        return []
+    open_ones = Run.objects.filter(_HAS_OPEN_PERIOD, pk__in=list(runs)).order_by("pk")
+    locked = list(open_ones.select_for_update(no_key=True, of=("self",)).values_list("pk", flat=True))
+    if not locked:
+        return []
+    return list(Run.objects.filter(_HAS_OPEN_PERIOD, pk__in=locked).values_list("pk", flat=True))
+
+
+class _Judged(NamedTuple):
+    """An open row that can be settled; `state` is that of the last run in the period, empty where there is none."""
+
+    id: int
+    run_id: int
+    task_id: int | None
+    start: datetime
+    end: datetime
+    policy: str
+    state: str
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.task_id is None:
+            return Verdict.UPSTREAM_FAILED
+        return periods.decide(PeriodPolicy(self.policy), RunState(self.state) if self.state else None)
+
+    def sentence(self, names: Mapping[int, str]) -> str:
+        """Why the run that waits has failed."""
+        start, end = (at.astimezone(UTC).strftime("%Y-%m-%d %H:%M") for at in (self.start, self.end))
+        period = f"from {start} to {end} UTC"
+        if self.task_id is None:
+            return f"The upstream task whose run {period} it waited for was deleted."
+        name = names.get(self.task_id, f"task {self.task_id}")
+        if not self.state:
+            return f"There is no run of {name} in the period {period}."
+        return f"The last run of {name} in the period {period} is {self.state}."
+
+
+def _settling(limit: int) -> list[_Judged]:
+    """Rows that can be settled, with their waiting runs locked; those that another dispatcher holds are left to it."""
+    last = Run.objects.filter(
+        task_id=OuterRef("upstream_task_id"), nominal_at__gte=OuterRef("start"), nominal_at__lt=OuterRef("end")
+    ).order_by("-nominal_at", "-pk")
+    rows = (
+        RunPeriod.objects.filter(settled=False, run__state=RunState.WAITING)
+        .annotate(last=Coalesce(Subquery(last.values("state")[:1]), Value("")))
+        .filter(reduce(or_, (Q(policy=p.value, last=s) for p, s in sorted(_SETTLING)), Q(upstream_task=None)))
+        .order_by("pk")
+        .select_for_update(skip_locked=True, no_key=True)
+    )
+    columns = ("pk", "run_id", "upstream_task_id", "start", "end", "policy", "last")
+    return [_Judged(*row) for row in rows.values_list(*columns)[:limit]]
+
+
+def _forget_ended() -> None:
+    """Nobody waits any more for the periods of a run that was cancelled, skipped or has failed by its rule."""
+    over = Run.objects.filter(pk=OuterRef("run_id")).exclude(state=RunState.WAITING)
+    RunPeriod.objects.filter(Exists(over), settled=False).update(settled=True)

@@ -12,11 +12,13 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import Q
 
 from tasks_app import moves, rowset, transitions
 from tasks_app.dependencies import TriggerRule, closure
 from tasks_app.models import Task, TaskDependency
 from tasks_app.models.run import RunType
+from tasks_app.period_edges import PeriodEdge, freeze
 from tasks_app.run_limits import RunLimits
 
 
@@ -54,41 +56,51 @@ def plan_runs(firings: Sequence[Firing], *, now: datetime, actor: str) -> Plan:
     if not firings:
         return Plan([], 0)
     with transaction.atomic():
-        graph = _Graph.below({firing.task.pk for firing in firings})
+        graph = _Graph.around({firing.task.pk for firing in firings})
         tasks = [*(firing.task for firing in firings), *graph.tasks.values()]
         limits = RunLimits.of(tasks, {firing.schedule_id for firing in firings})
         created = transitions.create(
-            [_root_row(firing, bool(graph.downstream_of.get(firing.task.pk)), limits) for firing in firings],
+            [_root_row(firing, graph, limits) for firing in firings],
             now=now,
             actor=actor,
         )
         run_ids = _match(firings, created)
         planned = [(firing, id) for firing, id in zip(firings, run_ids, strict=True) if id is not None]
-        return Plan(run_ids, _plan_downstream(planned, graph, limits, now=now, actor=actor))
+        run_of = _plan_downstream(planned, graph, limits, now=now, actor=actor)
+        nominal = {root_id: firing.nominal_at or now for firing, root_id in planned}
+        freeze(graph.periods_into, [(run, task, nominal[root]) for (root, task), run in run_of.items()])
+        return Plan(run_ids, len(run_of) - len(planned))
 
 
 @dataclass(slots=True)
 class _Graph:
-    """The part of the task graph below some tasks."""
+    """The part of the task graph below some tasks, and the edges by period into it."""
 
     # {upstream task: {downstream task: condition of the edge}}
     downstream_of: dict[int, dict[int, str]]
     tasks: dict[int, Task]
+    periods_into: dict[int, list[PeriodEdge]]
 
     @classmethod
-    def below(cls, task_ids: Iterable[int]) -> _Graph:
+    def around(cls, task_ids: Iterable[int]) -> _Graph:
         """Read the edges level by level: one query a level, none beyond the first for tasks without downstream."""
         downstream_of: dict[int, dict[int, str]] = defaultdict(dict)
+        periods_into: dict[int, list[PeriodEdge]] = defaultdict(list)
         frontier = set(task_ids)
         seen = set(frontier)
         while frontier:
-            edges = TaskDependency.objects.filter(upstream_id__in=frontier, period="")
-            found = edges.values_list("upstream_id", "downstream_id", "condition")
+            edges = TaskDependency.objects.filter(
+                Q(upstream_id__in=frontier, period="") | Q(downstream_id__in=frontier, period__gt="")
+            )
             frontier = set()
-            for upstream, downstream, condition in found:
-                downstream_of[upstream][downstream] = condition
-                if downstream not in seen:
-                    frontier.add(downstream)
+            for edge in edges.order_by("pk"):
+                if edge.period:
+                    window = PeriodEdge(edge.upstream_id, edge.period, edge.period_back, edge.period_policy)
+                    periods_into[edge.downstream_id].append(window)
+                    continue
+                downstream_of[edge.upstream_id][edge.downstream_id] = edge.condition
+                if edge.downstream_id not in seen:
+                    frontier.add(edge.downstream_id)
             seen |= frontier
         below = {task for tasks in downstream_of.values() for task in tasks}
         # A task that is being deleted has lost its version already; its part of the graph is not planned any more.
@@ -97,10 +109,10 @@ class _Graph:
             upstream: {task: condition for task, condition in edges.items() if task in tasks}
             for upstream, edges in downstream_of.items()
         }
-        return cls(kept, tasks)
+        return cls(kept, tasks, dict(periods_into))
 
 
-def _root_row(firing: Firing, has_downstream: bool, limits: RunLimits) -> dict[str, Any]:
+def _root_row(firing: Firing, graph: _Graph, limits: RunLimits) -> dict[str, Any]:
     task = firing.task
     key = firing.concurrency_key
     if key is None:
@@ -119,8 +131,8 @@ def _root_row(firing: Firing, has_downstream: bool, limits: RunLimits) -> dict[s
         "weight": task.weight,
         "concurrency_key": key,
         "backfill_id": None,
-        "upstream_ready": True,
-        "tell_downstream": has_downstream,
+        "upstream_ready": task.pk not in graph.periods_into,
+        "tell_downstream": bool(graph.downstream_of.get(task.pk)),
         "tell_limits": task.pk in limits.telling,
         "nominal_at": firing.nominal_at,
         "due_at": firing.due_at,
@@ -148,16 +160,16 @@ def _match(firings: Sequence[Firing], created: Sequence[moves.Created]) -> list[
 
 def _plan_downstream(
     planned: list[tuple[Firing, int]], graph: _Graph, limits: RunLimits, *, now: datetime, actor: str
-) -> int:
-    rows = []
+) -> dict[tuple[int, int], int]:
+    """Plan the members and their edges; {(root run, task): run} with the roots themselves."""
+    rows: list[dict[str, Any]] = []
     run_of: dict[tuple[int, int], int] = {}
     for firing, root_id in planned:
         run_of[root_id, firing.task.pk] = root_id
-        for task_id in closure([firing.task.pk], graph.downstream_of):
-            has_downstream = bool(graph.downstream_of.get(task_id))
-            rows.append(_member_row(firing, root_id, graph.tasks[task_id], has_downstream, limits))
+        below = closure([firing.task.pk], graph.downstream_of)
+        rows += [_member_row(firing, root_id, graph.tasks[task_id], graph, limits) for task_id in below]
     if not rows:
-        return 0
+        return run_of
     for run in transitions.create(rows, now=now, actor=actor):
         assert run.root_id is not None
         run_of[run.root_id, run.task_id] = run.id
@@ -174,13 +186,13 @@ def _plan_downstream(
             SELECT upstream, downstream, condition FROM {rowset.table("k", columns)}""",
             [rowset.encode(edges)],
         )
-    return len(rows)
+    return run_of
 
 
-def _member_row(firing: Firing, root_id: int, task: Task, has_downstream: bool, limits: RunLimits) -> dict[str, Any]:
+def _member_row(firing: Firing, root_id: int, task: Task, graph: _Graph, limits: RunLimits) -> dict[str, Any]:
     asked_at = firing.nominal_at or firing.due_at
     key = limits.key(task, params={}, nominal_at=asked_at, schedule_id=firing.schedule_id)
     member = Firing(task, RunType.UPSTREAM, firing.due_at, nominal_at=firing.nominal_at, concurrency_key=key)
-    row = _root_row(member, has_downstream, limits)
-    always = task.trigger_rule == TriggerRule.ALWAYS
-    return row | {"root_id": root_id, "trigger_rule": task.trigger_rule, "upstream_ready": always}
+    row = _root_row(member, graph, limits)
+    ready = row["upstream_ready"] and task.trigger_rule == TriggerRule.ALWAYS
+    return row | {"root_id": root_id, "trigger_rule": task.trigger_rule, "upstream_ready": ready}

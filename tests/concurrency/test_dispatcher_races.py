@@ -8,13 +8,13 @@ from datetime import timedelta
 import pytest
 from django.db import transaction
 
-from dispatcher_app.acceptance import accept_ended
+from dispatcher_app.acceptance import accept_ended, accept_periods
 from dispatcher_app.firing import fire_due
 from dispatcher_app.gates import Candidate, Slots, lock_slots
 from dispatcher_app.release import release_ready
 from dispatcher_app.rescue import expire_leases, find_unclaimed, recover_orphans
 from tasks_app import transitions
-from tasks_app.models import LedgerEntry, Run, RunEvent
+from tasks_app.models import LedgerEntry, Run, RunEvent, TaskDependency
 from tasks_app.moves import Outcome
 from tasks_app.states import RunState
 from tests.tasks_app.making import (
@@ -228,3 +228,49 @@ def test_many_dispatchers_tell_each_ended_run_once(together):
     assert len(release()) == 30
     assert Run.objects.filter(state=RunState.UPSTREAM_FAILED).count() == 30
     assert RunEvent.objects.filter(to_state="upstream_failed").count() == 30
+
+
+# Edges by period
+
+
+def waits_for_both() -> tuple[int, int]:
+    """A run that waits for an upstream run and, by its last period, for a task that has succeeded: (upstream, run)."""
+    above, by_period, down = make_task(), make_task(), make_task()
+    depend(above, down)
+    TaskDependency.objects.create(upstream=by_period, downstream=down, period="day")
+    (root,) = plan(above, nominal_at=NOW)
+    (other,) = plan(by_period, nominal_at=NOW)
+    bring(root, RunState.SUCCEEDED)
+    bring(other, RunState.SUCCEEDED)
+    return root, member(root, down).pk
+
+
+def test_of_the_last_upstream_and_the_last_period_the_later_one_makes_the_run_ready(hold, blocked):
+    _root, id = waits_for_both()
+    periods = hold(lambda: accept_periods(NOW, actor=ACTOR))
+    ended = blocked(lambda: accept_ended(NOW, actor=ACTOR))
+    assert Run.objects.get(pk=id).upstream_ready is False
+    assert periods.commit() == 1
+    assert ended.result(20) == 1
+    assert Run.objects.get(pk=id).upstream_ready is True
+
+
+def test_a_period_whose_run_is_being_judged_is_left_for_the_next_look(hold):
+    _root, id = waits_for_both()
+    ended = hold(lambda: accept_ended(NOW, actor=ACTOR))
+    assert accept_periods(NOW, actor=ACTOR) == 0
+    assert ended.commit() == 1
+    assert Run.objects.get(pk=id).upstream_ready is False
+    assert accept_periods(NOW, actor=ACTOR) == 1
+    assert Run.objects.get(pk=id).upstream_ready is True
+
+
+def test_two_dispatchers_settle_each_period_once(together):
+    up, down = make_task(), make_task()
+    TaskDependency.objects.create(upstream=up, downstream=down, period="day")
+    ids = plan(down, 50, nominal_at=NOW)
+    (other,) = plan(up, nominal_at=NOW)
+    bring(other, RunState.SUCCEEDED)
+    answers = together(*[lambda: accept_periods(NOW, actor=ACTOR)] * 3)
+    assert sum(answers) == 50
+    assert Run.objects.filter(pk__in=ids, upstream_ready=True).count() == 50
