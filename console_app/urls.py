@@ -2,7 +2,19 @@
 
 from django.urls import path
 
-from console_app.views import overview, run, run_log, runs, schedule_edit, signing, task, task_edit, tasks, workers
+from console_app.views import (
+    fires,
+    overview,
+    run,
+    run_log,
+    runs,
+    schedule_edit,
+    signing,
+    task,
+    task_edit,
+    tasks,
+    workers,
+)
 
 app_name = "console"
 
@@ -26,6 +38,7 @@ urlpatterns = [
     path("tasks/<int:pk>/run", task.run_now, name="task_run"),
     path("tasks/<int:pk>/pause", task.pause, name="task_pause"),
     path("tasks/<int:pk>/resume", task.resume, name="task_resume"),
+    path("tasks/<int:pk>/fires/", fires.fire_list, name="fires"),
     path("tasks/<int:pk>/schedules/new", schedule_edit.new, name="schedule_new"),
     path("schedules/<int:pk>/edit", schedule_edit.edit, name="schedule_edit"),
     path("schedules/<int:pk>/delete", schedule_edit.delete, name="schedule_delete"),

@@ -77,6 +77,11 @@ def day_bounds(day: date, time_zone: str) -> list[datetime]:
     return [*(start + _HOUR * n for n in range(-(-(end - start) // _HOUR))), end]
 
 
+def day_of(moment: datetime, time_zone: str) -> date:
+    """The day of the calendar of that zone."""
+    return moment.astimezone(cron.zone(time_zone)).date()
+
+
 def _run_counts(scope: Scope, hours: Sequence[Tally]) -> list[tuple[Any, ...]]:
     """(hour, schedule, state, reason, held, count)."""
     columns = {"place": "int", "first": "timestamptz", "until": "timestamptz"}

@@ -90,13 +90,13 @@ class FiresView(ApiView):
             now=self.now,
             limit=asked["limit"],
             answers={asked["answer"]} if "answer" in asked else (),
-            after=_place(asked["cursor"]) if "cursor" in asked else None,
+            after=place_of(asked["cursor"]) if "cursor" in asked else None,
         )
         following = None
         if page.after is not None:
             following = request.build_absolute_uri()
             # Where they were left out they would mean another time on the next page.
-            for name, value in (("from", instant(start)), ("to", instant(end)), ("cursor", _cursor(page.after))):
+            for name, value in (("from", instant(start)), ("to", instant(end)), ("cursor", cursor_of(page.after))):
                 following = replace_query_param(following, name, value)
         return Response({"results": fire_values(page.fires), "next": following, "previous": None})
 
@@ -117,12 +117,14 @@ def _scope(actor: Actor, asked: dict[str, Any]) -> Scope:
     raise InvalidInput(task=_("Name a task or a schedule."))
 
 
-def _cursor(place: Place) -> str:
+def cursor_of(place: Place) -> str:
+    """A place as a text of letters that an address may hold."""
     text = json.dumps([place[0].isoformat(), place[1]])
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _place(cursor: str) -> Place:
+def place_of(cursor: str) -> Place:
+    """The place again. Raises InvalidInput for any other text."""
     try:
         at, schedule = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         moment = datetime.fromisoformat(at)
