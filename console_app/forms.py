@@ -11,10 +11,11 @@ from django.utils.translation import gettext_lazy as _
 
 from access_app.json_text import JSONFault, loads
 from tasks_app.dependencies import TriggerRule
+from tasks_app.errors import InvalidInput
 from tasks_app.executors import EXECUTORS
 from tasks_app.models import Pool, Project, Task, TaskVersion
 from tasks_app.models.schedule import CatchUp, GapPolicy, RepeatPolicy, Schedule, ScheduleKind
-from tasks_app.models.task import Overlap
+from tasks_app.models.task import Overlap, PauseMode
 from tasks_app.services import runs, schedules, tasks
 
 MONO = {"class": "mono", "spellcheck": "false", "autocomplete": "off"}
@@ -167,6 +168,20 @@ class ScheduleForm(forms.Form):
     def values_of(schedule: Schedule) -> dict[str, Any]:
         """What the form shows of a schedule that exists."""
         return {name: getattr(schedule, name) for name in schedules.FIELDS}
+
+
+class PauseForm(forms.Form):
+    """A pause: why, until when, and what happens meanwhile."""
+
+    reason = forms.CharField(label=_("Reason"), required=False, max_length=500)
+    until = ZonedTimeField(label=_("Until (UTC)"), required=False, help_text=_("Empty: until it is resumed."))
+    mode = forms.ChoiceField(label=_("Meanwhile"), choices=PauseMode.choices, initial=PauseMode.DROP, required=False)
+
+    def values(self) -> dict[str, Any]:
+        """The fields for the service. Raises InvalidInput at the field that is wrong."""
+        if not self.is_valid():
+            raise InvalidInput(**{name: [str(text) for text in texts] for name, texts in self.errors.items()})
+        return self.cleaned_data | {"mode": self.cleaned_data["mode"] or PauseMode.DROP.value}
 
 
 def zone_names() -> list[str]:

@@ -22,9 +22,11 @@ from dispatcher_app.acceptance import BATCH as PERIODS_BATCH
 from dispatcher_app.acceptance import accept_ended, accept_periods
 from dispatcher_app.firing import fire_due, next_due_at
 from dispatcher_app.models import Dispatcher as DispatcherRow
+from dispatcher_app.noting import note_ended
 from dispatcher_app.publish import packed
 from dispatcher_app.release import BATCH, release_ready
 from tasks_app import rowset
+from tasks_app.services.pauses import resume_due
 from tasks_app.wakeup import Waiter
 from workers_app.doorbell import Publisher
 
@@ -39,11 +41,13 @@ FORGET_AFTER = timedelta(days=1)
 
 @dataclass(slots=True)
 class TickReport:
-    """What one tick moved: schedules answered, runs made of them, periods settled, ended runs told to their downstream
-    runs, runs queued, runs published, runs recovered from dead workers, runs published again."""
+    """What one tick moved: schedules answered, runs made of them, runs whose ended attempts were told to breakers and
+    tasks, periods settled, ended runs told to their downstream runs, runs queued, runs published, runs recovered from
+    dead workers, runs published again."""
 
     schedules: int = 0
     fired: int = 0
+    noted: int = 0
     periods: int = 0
     accepted: int = 0
     released: int = 0
@@ -55,17 +59,7 @@ class TickReport:
 
     @property
     def moved(self) -> bool:
-        return any(
-            (
-                self.schedules,
-                self.periods,
-                self.accepted,
-                self.released,
-                self.published,
-                self.recovered,
-                self.republished,
-            )
-        )
+        return any(getattr(self, name) for name in self.__slots__ if name not in ("full", "seconds"))
 
 
 class Dispatcher:
@@ -82,11 +76,12 @@ class Dispatcher:
         self._started_at = datetime.now(UTC)
 
     def tick(self, now: datetime, *, rescue_too: bool = True) -> TickReport:
-        """Do the four steps once. What one step cannot do does not keep the others from their work; the first error is
+        """Do the steps once. What one step cannot do does not keep the others from their work; the first error is
         raised at the end. A database that is away ends the tick at once. Whatever committed before stays done."""
         report, started = TickReport(), time.monotonic()
         fault: Exception | None = None
-        for step in (self._fire, self._release, self._rescue) if rescue_too else (self._fire, self._release):
+        steps = (self._fire, self._note, self._release)
+        for step in (*steps, self._rescue) if rescue_too else steps:
             try:
                 step(now, report)
             except (OperationalError, InterfaceError):
@@ -104,6 +99,11 @@ class Dispatcher:
         fired = fire_due(now, actor=self.name)
         report.schedules, report.fired = fired.schedules, fired.runs
         report.full |= fired.schedules >= BATCH
+
+    def _note(self, now: datetime, report: TickReport) -> None:
+        # Before the release: an open breaker lets nothing through.
+        while (noted := note_ended(now)) > 0:
+            report.noted += noted
 
     def _release(self, now: datetime, report: TickReport) -> None:
         report.periods = self._settle_periods(now)
@@ -127,6 +127,7 @@ class Dispatcher:
         return settled
 
     def _rescue(self, now: datetime, report: TickReport) -> None:
+        resume_due(now)
         rescue.expire_leases(rowset.database_now())
         report.recovered = rescue.recover_orphans(now, actor=self.name)
         report.republished = self._publish_again(now)

@@ -30,9 +30,11 @@ from tasks_app.models import (
     TaskDependency,
     TaskVersion,
 )
+from tasks_app.models.task import PauseMode
 from tasks_app.services import dependencies, runs, schedules, tasks
 
 HOW = _("How it is executed")
+PAUSE = ("paused", "paused_reason", "pause_mode", "paused_until")
 
 # No celery beat runs here: periodic tasks that somebody made on these pages would never fire.
 for _model in apps.get_app_config("django_celery_beat").get_models():
@@ -84,12 +86,12 @@ class TaskAdmin(ServiceAdmin):
     list_display = ("name", "project", "executor", "pool", "priority", "paused", "updated_at")
     list_filter = ("paused", ("project", admin.RelatedOnlyFieldListFilter))
     search_fields = ("name",)
-    readonly_fields = ("paused", "paused_reason", "number", "how", "created_at", "updated_at")
-    actions = ("pause_tasks", "resume_tasks", "run_now")
+    readonly_fields = (*PAUSE, "number", "how", "created_at", "updated_at")
+    actions = ("pause_tasks", "drain_tasks", "resume_tasks", "run_now")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         may_write = self.has_add_permission(request) if obj is None else self.has_change_permission(request, obj)
-        kept = ("paused", "paused_reason", "number", "created_at", "updated_at")
+        kept = (*PAUSE, "number", "created_at", "updated_at")
         return [
             (None, {"fields": tasks.TASK_FIELDS}),
             (HOW, {"fields": tasks.VERSION_FIELDS if may_write else ("how",)}),
@@ -126,6 +128,13 @@ class TaskAdmin(ServiceAdmin):
             tasks.pause(actor, task, now=timezone.now())
 
         apply_verb(request, queryset, pause, lambda n: _t("%(n)d tasks are paused.") % {"n": n})
+
+    @admin.action(description=_("Drain the selected tasks"), permissions=["view"])
+    def drain_tasks(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
+        def drain(actor: Actor, task: Task) -> None:
+            tasks.pause(actor, task, now=timezone.now(), mode=PauseMode.DRAIN)
+
+        apply_verb(request, queryset, drain, lambda n: _t("%(n)d tasks are being drained.") % {"n": n})
 
     @admin.action(description=_("Resume the selected tasks"), permissions=["view"])
     def resume_tasks(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:

@@ -18,10 +18,13 @@ from access_app.json_text import JSONFault, loads
 from access_app.roles import Verb, allows, role_in
 from console_app import pulse
 from console_app.door import action, live, page, show
+from console_app.forms import PauseForm
 from tasks_app import queries
 from tasks_app.cron import CronError
 from tasks_app.errors import InvalidInput
 from tasks_app.models import Schedule, Task
+from tasks_app.models.task import PauseMode
+from tasks_app.pauses import pause_at
 from tasks_app.services import runs, schedules, tasks
 
 RECENT_RUNS = 15
@@ -43,6 +46,8 @@ def task_page(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
         "params_text": json.dumps(task.version.params, indent=2, ensure_ascii=False) if task.version else "",
         "priority": runs.priority_name(task.priority),
         "schedules": [(schedule, _in_words(schedule)) for schedule in rows],
+        "pause": pause_at(task, now),
+        "pause_form": PauseForm(),
         "fires": _next_fires(rows, now) if not task.paused else [],
         "runs": recent[:RECENT_RUNS],
         "outcomes": queries.last_outcomes([task.pk], count=OUTCOMES).get(task.pk, [])[::-1],
@@ -71,8 +76,14 @@ def run_now(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
 @action(back="console:task")
 def pause(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
     task = queries.get_visible(queries.tasks_visible_to(actor), pk)
-    tasks.pause(actor, task, now=timezone.now(), reason=request.POST.get("reason", "").strip())
-    messages.success(request, _("%(task)s is paused: nothing of it starts until it is resumed.") % {"task": task.name})
+    values = PauseForm(request.POST).values()
+    tasks.pause(actor, task, now=timezone.now(), **values)
+    text = (
+        _("%(task)s is being drained: what waits is done, nothing new is taken.")
+        if values["mode"] == PauseMode.DRAIN
+        else _("%(task)s is paused: nothing of it starts until it is resumed.")
+    )
+    messages.success(request, text % {"task": task.name})
     return redirect("console:task", pk=pk)
 
 

@@ -21,7 +21,7 @@ from tasks_app.api.shapes import _PRIORITY
 from tasks_app.dependencies import TriggerRule
 from tasks_app.errors import InvalidInput
 from tasks_app.models.schedule import CatchUp, GapPolicy, RepeatPolicy, ScheduleKind
-from tasks_app.models.task import Overlap
+from tasks_app.models.task import Overlap, PauseMode
 from tasks_app.periods import PeriodPolicy, Unit
 from tasks_app.services.dependencies import MOST_PERIODS_BACK
 from tasks_app.services.runs import priority_number
@@ -93,6 +93,15 @@ class TaskBody(StrictSerializer):
 
 class PauseBody(StrictSerializer):
     reason = TextField(max_length=500, allow_blank=True, default="")
+    until = InstantField(allow_null=True, default=None, help_text=_("null: until it is resumed."))
+    mode = ChoiceField(
+        choices=PauseMode.choices,
+        default=PauseMode.DROP.value,
+        help_text=_(
+            "drop: nothing starts, instants are skipped. queue: they become runs, which wait. "
+            "drain: what waits is done, nothing new is taken."
+        ),
+    )
 
 
 class EmptyBody(StrictSerializer):

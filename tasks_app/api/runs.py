@@ -23,7 +23,9 @@ from tasks_app.queries import log_lines, log_truncated, shown_attempt
 from tasks_app.services import runs
 from tasks_app.states import TERMINAL
 
-WRONG_STATE = {(409, CONTENT_TYPE): problem_response("`wrong_state`: the run is in a state that does not allow this.")}
+WRONG_STATE = {
+    (409, CONTENT_TYPE): problem_response("`wrong_state`: the run or its task is in a state that does not allow this.")
+}
 
 
 class RunsView(ListView):

@@ -16,6 +16,7 @@ from access_app.api.views import ApiView, ListView, rendered_by
 from tasks_app import cron
 from tasks_app.api.bodies import BatchAnswer, EmptyBody, PauseBody, TriggerBatchBody, TriggerBody, UpcomingQuery
 from tasks_app.api.lookups import find_task, run_rows
+from tasks_app.api.runs import WRONG_STATE
 from tasks_app.api.shapes import RunSerializer, TaskSerializer, TaskVersionSerializer, render_run, render_runs
 from tasks_app.api.tasks import task_answer
 from tasks_app.errors import InvalidInput
@@ -35,7 +36,7 @@ class TriggerView(ApiView):
         operation_id="tasks_trigger",
         parameters=[IDEMPOTENCY_KEY],
         request=TriggerBody,
-        responses={201: RunSerializer, 200: RunSerializer},
+        responses={201: RunSerializer, 200: RunSerializer, **WRONG_STATE},
     )
     def post(self, request: Request, task_id: int) -> Response:
         """Run the task now, or not before `not_before`. 201 with the new run; 200 with the old one of the same key."""
@@ -49,7 +50,9 @@ class TriggerView(ApiView):
 
 
 class TriggerBatchView(ApiView):
-    @extend_schema(operation_id="tasks_trigger_batch", request=TriggerBatchBody, responses={201: BatchAnswer})
+    @extend_schema(
+        operation_id="tasks_trigger_batch", request=TriggerBatchBody, responses={201: BatchAnswer, **WRONG_STATE}
+    )
     def post(self, request: Request, task_id: int) -> Response:
         """Run the task many times: up to 10,000 items in one transaction."""
         actor = self.actor
@@ -62,11 +65,10 @@ class TriggerBatchView(ApiView):
 class PauseView(ApiView):
     @extend_schema(operation_id="tasks_pause", request=PauseBody, responses=TaskSerializer)
     def post(self, request: Request, task_id: int) -> Response:  # noqa: ARG002
-        """Start nothing of this task until it is resumed."""
+        """Start nothing of this task until it is resumed or `until` has come; `mode` says what happens meanwhile."""
         actor = self.actor
         task = find_task(actor, task_id)
-        reason = self.read(PauseBody)["reason"]
-        return task_answer(tasks.pause(actor, task, now=self.now, reason=reason))
+        return task_answer(tasks.pause(actor, task, now=self.now, **self.read(PauseBody)))
 
 
 class ResumeView(ApiView):

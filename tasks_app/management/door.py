@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
+from rest_framework.exceptions import ValidationError
 
 from access_app.actors import Actor
+from access_app.api.fields import InstantField
 from access_app.json_text import JSONFault, NotJSON, loads
 from access_app.management.command import iso
 from tasks_app.errors import InvalidInput, NotFound
@@ -81,6 +84,15 @@ def run_values(run: Run) -> dict[str, Any]:
         "finished_at": iso(run.finished_at),
         "cancel_requested_at": iso(run.cancel_requested_at),
     }
+
+
+def parse_instant(name: str, text: str) -> datetime:
+    """The time that an option gives, in ISO 8601 with its offset. Raises InvalidInput under the name of the option."""
+    try:
+        found: datetime = InstantField().run_validation(text)
+    except ValidationError as error:
+        raise InvalidInput(**{name: [str(text) for text in error.detail]}) from error
+    return found
 
 
 def parse_params(pairs: Sequence[str]) -> dict[str, Any]:

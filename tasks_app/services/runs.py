@@ -23,6 +23,7 @@ from tasks_app.models.run import RunType
 from tasks_app.models.task import PRIORITY_NAMES
 from tasks_app.planning import Firing, plan_runs
 from tasks_app.queries import get_visible
+from tasks_app.services.pauses import require_taking_runs
 from tasks_app.states import TERMINAL, RunState
 from tasks_app.wakeup import nudge
 
@@ -41,7 +42,10 @@ class Request:
 
 
 def trigger(actor: Actor, task: Task, request: Request, *, now: datetime) -> tuple[Run, bool]:
-    """Plan a run of the task now. Returns the run and whether it is new: the same key gives the same run."""
+    """Plan a run of the task now. Returns the run and whether it is new: the same key gives the same run.
+
+    Raises InvalidInput at the field that is wrong, WrongState when the task is drained.
+    """
     require(actor, Verb.RUN, task.project_id)
     ids, created = _plan(actor, task, [_firing(task, request, now)], now)
     return Run.objects.select_related("task", "version").get(pk=ids[0]), created == 1
@@ -96,6 +100,7 @@ def rerun(actor: Actor, run: Run, *, now: datetime) -> Run:
     require(actor, Verb.RUN, run.task.project_id)
     if run.state not in TERMINAL:
         raise WrongState(_("The run is %(state)s; it can be run again once it is over.") % {"state": run.state})
+    require_taking_runs(run.task, now)
     firing = Firing(run.task, RunType.RERUN, now, nominal_at=run.nominal_at, params=run.params, rerun_of_id=run.pk)
     with transaction.atomic():
         (id,) = plan_runs([firing], now=now, actor=actor.name).run_ids
@@ -133,6 +138,9 @@ def _plan(actor: Actor, task: Task, firings: list[Firing], now: datetime) -> tup
         planned = plan_runs(unique, now=now, actor=actor.name).run_ids
         ids = _with_existing(task, unique, planned)
         created = sum(id is not None for id in planned)
+        if created:
+            # Only now: asking again with a key that is known is not asking for a new run.
+            require_taking_runs(task, now)
         audit.append(actor, "trigger", task, now=now, after={"runs": ids[:100], "created": created})
         nudge()
     return [ids[place] for place in places], created

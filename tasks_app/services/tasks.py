@@ -16,12 +16,14 @@ from tasks_app import executors, transitions
 from tasks_app.errors import InvalidInput, StaleEdit
 from tasks_app.models import Run, RunDependency, Schedule, Task, TaskVersion
 from tasks_app.models.schedule import ScheduleKind
-from tasks_app.queries import get_visible
 from tasks_app.services import schedules
+from tasks_app.services.locks import locked_task
+from tasks_app.services.pauses import pause, resume
 from tasks_app.services.resources import default_pool
 from tasks_app.states import Reason, RunState
 from tasks_app.wakeup import nudge
 
+__all__ = ["create", "delete", "describe", "etag", "pause", "resume", "short_schedule", "update"]
 TASK_FIELDS = (
     "project",
     "name",
@@ -95,7 +97,7 @@ def update(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime, e
     with transaction.atomic():
         if fields.keys() & {"name", "schedule"}:
             _lock_schedules(task)
-        task = _locked(task)
+        task = locked_task(task)
         _check_tag(task, expected)
         before = describe(task)
         for name in TASK_FIELDS:
@@ -127,7 +129,7 @@ def delete(actor: Actor, task: Task, *, now: datetime, expected: str | None = No
     require(actor, Verb.EDIT, task.project_id)
     with transaction.atomic():
         _lock_schedules(task)
-        task = _locked(task, no_key=False)
+        task = locked_task(task, no_key=False)
         _check_tag(task, expected)
         audit.append(actor, "delete", task, now=now, before=describe(task))
         _give_up_downstream(actor, task, now)
@@ -137,16 +139,6 @@ def delete(actor: Actor, task: Task, *, now: datetime, expected: str | None = No
             Run.objects.filter(pk__in=ids).delete()
         task.delete()
         nudge()
-
-
-def pause(actor: Actor, task: Task, *, now: datetime, reason: str = "") -> Task:
-    """Start nothing of this task until it is resumed; its instants meanwhile are recorded as skipped."""
-    return _set_paused(actor, task, True, reason, now)
-
-
-def resume(actor: Actor, task: Task, *, now: datetime) -> Task:
-    """Let a paused task go on: waiting runs start, schedules fire from now on."""
-    return _set_paused(actor, task, False, "", now)
 
 
 def etag(task: Task) -> str:
@@ -174,12 +166,6 @@ def short_schedule(task: Task) -> str | None:
 def _lock_schedules(task: Task) -> None:
     """Before the task itself, in the order in which a dispatcher that fires them comes to both."""
     list(Schedule.objects.filter(task=task).order_by("pk").select_for_update(of=("self",)).values_list("pk"))
-
-
-def _locked(task: Task, *, no_key: bool = True) -> Task:
-    """The task as it is now, or NotFound. Without the key (`no_key`) runs of it can be planned meanwhile."""
-    rows = Task.objects.select_for_update(of=("self",), no_key=no_key).select_related("version", "project", "pool")
-    return get_visible(rows, task.pk)
 
 
 def _check_tag(task: Task, expected: str | None) -> None:
@@ -250,16 +236,3 @@ def _set_short_schedule(actor: Actor, task: Task, expression: str | None, now: d
             schedules.update(actor, rows[0], {"expression": expression}, now=now)
     except InvalidInput as error:
         raise InvalidInput(schedule=[text for texts in error.errors.values() for text in texts]) from error
-
-
-def _set_paused(actor: Actor, task: Task, paused: bool, reason: str, now: datetime) -> Task:
-    require(actor, Verb.PAUSE, task.project_id)
-    if "\x00" in reason:
-        raise InvalidInput(reason=_("This must not contain a NUL character."))
-    with transaction.atomic():
-        task = _locked(task)
-        task.paused, task.paused_reason = paused, reason[:500]
-        task.save(update_fields=["paused", "paused_reason", "updated_at"])
-        audit.append(actor, "pause" if paused else "resume", task, now=now, after={"reason": task.paused_reason})
-        nudge()
-    return task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -199,6 +200,28 @@ def test_pause_tells_its_reason_and_resume_forgets_it(api, bob, make_task):
     assert (paused.json()["paused"], paused.json()["paused_reason"]) == (True, "disk full")
     assert client.post(f"/api/tasks/{task.pk}/resume").json()["paused_reason"] == ""
     is_problem(client.post(f"/api/tasks/{task.pk}/pause", {"until": 1}), 400, "until")
+
+
+def test_a_pause_may_have_an_end_and_say_what_happens_meanwhile(api, bob, make_task):
+    task, client = make_task(), api(bob)
+    path, year = f"/api/tasks/{task.pk}", datetime.now(UTC).year + 1
+    paused = client.post(f"{path}/pause", {"until": "2099-01-01T08:00:00+01:00", "mode": "queue"})
+    assert is_problem(paused, 400, "until")
+    paused = client.post(f"{path}/pause", {"until": f"{year}-01-01T08:00:00+01:00", "mode": "drain"}).json()
+    assert (paused["pause_mode"], paused["paused_until"]) == ("drain", f"{year}-01-01T07:00:00Z")
+    asked = client.post(f"{path}/trigger", {}), client.post(f"{path}/trigger-batch", {"items": [{}]})
+    for answer in asked:
+        refused = is_problem(answer, 409)
+        assert (refused["code"], refused["pause_mode"]) == ("wrong_state", "drain")
+    for body, field in (
+        ({"mode": "stop"}, "mode"),
+        ({"until": "2001-01-01T00:00:00Z"}, "until"),
+        ({"until": f"{year}-01-01T08:00:00"}, "until"),
+    ):
+        is_problem(client.post(f"{path}/pause", body), 400, field)
+    resumed = client.post(f"{path}/resume").json()
+    assert (resumed["pause_mode"], resumed["paused_until"]) == ("drop", None)
+    assert client.post(f"{path}/trigger", {}).status_code == 201
 
 
 def test_the_list_filters_by_name_project_executor_and_pause(api, root_user, make_task):

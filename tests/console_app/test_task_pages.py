@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from django.utils import timezone
 
@@ -154,6 +156,29 @@ def test_pause_keeps_its_reason_and_resume_lifts_it(as_bob, task):
     as_bob.post(f"/tasks/{task.pk}/resume")
     task.refresh_from_db()
     assert task.paused is False
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [("drop", "its fires are skipped"), ("queue", "its fires become runs that wait"), ("drain", "being drained")],
+)
+def test_the_page_tells_what_happens_while_the_task_is_paused_and_until_when(as_bob, task, mode, said):
+    year = timezone.now().year + 1
+    body = {"mode": mode, "until": f"{year}-01-31 08:00"}
+    page = as_bob.post(f"/tasks/{task.pk}/pause", body, follow=True).text
+    task.refresh_from_db()
+    assert (task.pause_mode, task.paused_until) == (mode, datetime(year, 1, 31, 8, tzinfo=UTC))
+    assert said in page and f"{year}-01-31T08:00:00" in page
+    run_now = page.partition(f"/tasks/{task.pk}/run")[2].partition("Run now")[0]
+    assert ("disabled" in run_now) == (mode == "drain")
+
+
+@pytest.mark.parametrize("body", [{"until": "tomorrow"}, {"until": "2001-01-01 00:00"}, {"mode": "stop"}])
+def test_a_pause_that_is_none_is_refused_with_the_reason(as_bob, task, body):
+    page = as_bob.post(f"/tasks/{task.pk}/pause", body, follow=True)
+    assert "message error" in page.text
+    task.refresh_from_db()
+    assert not task.paused
 
 
 def test_deleting_names_the_task_and_takes_only_that_one(as_alice, task):

@@ -112,7 +112,8 @@ def test_deleting_selected_tasks_is_one_audit_entry_each(root):
 
 
 @pytest.mark.parametrize(
-    ("action", "verb"), [("pause_tasks", "pause"), ("resume_tasks", "resume"), ("run_now", "trigger")]
+    ("action", "verb"),
+    [("pause_tasks", "pause"), ("drain_tasks", "pause"), ("resume_tasks", "resume"), ("run_now", "trigger")],
 )
 def test_actions_move_the_selected_tasks_only_with_one_audit_entry_each(root, action, verb):
     chosen, other = [make_task("a"), make_task("b")], make_task("c")
@@ -124,6 +125,7 @@ def test_actions_move_the_selected_tasks_only_with_one_audit_entry_each(root, ac
     assert AuditEntry.objects.filter(verb=verb).count() == 2
     assert not AuditEntry.objects.filter(verb=verb, object_id=str(other.pk)).exists()
     assert Task.objects.filter(paused=True).count() == {"pause": 2, "resume": 1, "trigger": 0}[verb]
+    assert Task.objects.filter(pause_mode="drain").count() == (2 if action == "drain_tasks" else 0)
     assert Run.objects.count() == (2 if verb == "trigger" else 0)
 
 

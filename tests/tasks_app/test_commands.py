@@ -173,6 +173,19 @@ def test_cancel_run_refuses_a_run_that_is_over_and_one_that_is_not_there():
 
 
 @pytest.mark.django_db
+def test_pause_task_takes_an_end_and_a_mode():
+    task = make_task()
+    year = datetime.now(UTC).year + 1
+    run_command("pause_task", "daily", "--until", f"{year}-01-31T08:00:00+01:00", "--mode", "drain")
+    task.refresh_from_db()
+    assert (task.pause_mode, task.paused_until) == ("drain", datetime(year, 1, 31, 7, tzinfo=UTC))
+    for until in (f"{year}-01-31T08:00:00", "soon", "2001-01-01T00:00:00Z"):
+        assert refused("pause_task", "daily", "--until", until).returncode == 2
+    task.refresh_from_db()
+    assert task.pause_mode == "drain"
+
+
+@pytest.mark.django_db
 def test_pause_task_and_resume_task_move_one_task_and_are_audited():
     task, other = make_task(), make_task("other")
     run_command("pause_task", "daily", "--reason", "disk full")
