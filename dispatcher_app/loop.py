@@ -20,7 +20,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections, c
 from dispatcher_app import rescue
 from dispatcher_app.acceptance import BATCH as PERIODS_BATCH
 from dispatcher_app.acceptance import accept_ended, accept_periods
-from dispatcher_app.firing import fire_due, next_due_at
+from dispatcher_app.firing import fire_due, next_due_at, rearm
 from dispatcher_app.models import Dispatcher as DispatcherRow
 from dispatcher_app.noting import note_ended
 from dispatcher_app.publish import packed
@@ -96,6 +96,7 @@ class Dispatcher:
         return report
 
     def _fire(self, now: datetime, report: TickReport) -> None:
+        rearm(now)
         fired = fire_due(now, actor=self.name)
         report.schedules, report.fired = fired.schedules, fired.runs
         report.full |= fired.schedules >= BATCH

@@ -155,16 +155,21 @@ class TaskAdmin(ServiceAdmin):
 class ScheduleAdmin(ServiceAdmin):
     project_path = "task__project"
     form = ScheduleForm
-    list_display = ("task", "kind", "__str__", "time_zone", "enabled", "next_fire_at", "error")
+    list_display = ("task", "kind", "__str__", "time_zone", "calendar", "enabled", "next_fire_at", "error")
     list_filter = ("enabled", "kind")
     search_fields = ("task__name", "expression")
     autocomplete_fields = ("task",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
-        return super().get_queryset(request).select_related("task")
+        return super().get_queryset(request).select_related("task", "calendar")
+
+    def formfield_for_foreignkey(self, db_field: ForeignKey[Any, Any], request: HttpRequest, **options: Any) -> Any:
+        if db_field.name == "calendar":
+            options["queryset"] = queries.calendars_visible_to(actor_of(request))
+        return super().formfield_for_foreignkey(db_field, request, **options)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        engine = ("next_fire_at", "fired_until", "error", "created_at", "updated_at")
+        engine = ("next_fire_at", "next_run_at", "fired_until", "error", "created_at", "updated_at")
         return ("task", *engine) if obj is not None else ()
 
     def delete_row(self, actor: Actor, obj: Schedule) -> None:

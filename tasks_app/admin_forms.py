@@ -19,6 +19,7 @@ from access_app.json_text import JSONFault, is_too_deep, loads
 from tasks_app import executors
 from tasks_app.errors import InvalidInput, SchedulerError
 from tasks_app.models import Pool, Project, Schedule, Task, TaskDependency, TaskVersion
+from tasks_app.models.schedule import CalendarAction
 from tasks_app.services import dependencies, projects, resources, schedules, tasks
 from tasks_app.texts import storable_json
 
@@ -135,6 +136,17 @@ class ScheduleForm(ServiceForm):
     class Meta:
         model = Schedule
         fields = ("task", *schedules.FIELDS)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for name in self.fields.keys() & {"jitter_seconds", "calendar_action"}:
+            self.fields[name].required = False
+
+    def clean_jitter_seconds(self) -> int:
+        return self.cleaned_data["jitter_seconds"] or 0
+
+    def clean_calendar_action(self) -> str:
+        return self.cleaned_data["calendar_action"] or str(CalendarAction.SKIP)
 
     def write(self) -> Schedule:
         fields = self.changes()

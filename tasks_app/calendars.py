@@ -135,6 +135,28 @@ class Calendar:
             at = min(opening)
         return None
 
+    def next_blocked(self, at: datetime, until: datetime) -> datetime | None:
+        """The first instant from `at` up to and including `until` (both aware) that is not allowed, in UTC.
+
+        None when there is none, or none before 20,000 edges of rules are passed.
+        """
+        at, until = at.astimezone(UTC), until.astimezone(UTC)
+        for _ in range(MOST_EDGES):
+            if at > until:
+                return None
+            if any(cover.until(at) is not None for cover in self._blackout):
+                return at
+            edges = [begin for cover in self._blackout if (begin := cover.begins(at)) is not None]
+            if self.allowed:
+                ends = [end for cover in self._allowed if (end := cover.until(at)) is not None]
+                if not ends:
+                    return at
+                edges.append(max(ends))
+            if not edges or (found := min(edges)) >= LATEST:
+                return None
+            at = found
+        return None
+
     def reason(self, at: datetime) -> str:
         """A sentence that says why `at` is not allowed; empty when it is."""
         for rule in self.blackout:

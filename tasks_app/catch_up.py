@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from tasks_app.allowance import EVER, Allowance, Fire, Piece, next_fire, pieces
 from tasks_app.timing import Timing
 
-# An instant that is answered within this time is not a matter of catching up.
+# A run that is due no longer ago than this is not a matter of catching up.
 ON_TIME = timedelta(seconds=60)
 _TICK = timedelta(microseconds=1)
+# Where a run would have been due: before the catch-up window, before its start deadline, in the window, just now.
+_WINDOW, _EXPIRED, _OLD, _FRESH = range(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,49 +29,165 @@ class Stretch:
 
 @dataclass(slots=True)
 class Answer:
-    """The runs to plan, the stretches to write into the ledger, and the next instant after `now` (None: no more)."""
+    """The runs to plan, the stretches to write into the ledger, and the next instant after `now` (None: no more).
 
-    runs: list[datetime] = field(default_factory=list)
+    With a calendar `next_run_at` is when the schedule next really runs; without one it is None.
+    """
+
+    runs: list[Fire] = field(default_factory=list)
     stretches: list[Stretch] = field(default_factory=list)
     next_at: datetime | None = None
+    next_run_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How to catch up: `none`, `last` or `all`, within `window`, at most `most` runs."""
+    """How to catch up: `none`, `last` or `all`, within `window`, at most `most` runs.
+
+    With a `deadline`, what was due longer ago than that gets no run any more; `slack` is added to it for jitter.
+    """
 
     catch_up: str
     window: timedelta
     most: int
+    deadline: timedelta | None = None
+    slack: timedelta = timedelta(0)
 
 
-def answer(timing: Timing, policy: Policy, *, after: datetime, now: datetime) -> Answer:
+def answer(timing: Timing, policy: Policy, *, after: datetime, now: datetime, allowance: Allowance = EVER) -> Answer:
     """Answer every instant in (after, now]. The work is bounded by `policy.most`, not by the length of the outage."""
-    result = Answer(next_at=timing.next_after(now))
-    fresh_from = max(after, now - ON_TIME)
-    fresh = timing.first_between(fresh_from, now, max(policy.most, 1))
-    in_window = min(max(after, now - policy.window), fresh_from)
-    old: list[datetime] = []
-    if policy.catch_up == "all" and len(fresh) < policy.most:
-        old = timing.last_few_between(in_window, fresh_from, policy.most - len(fresh))
-    elif policy.catch_up == "last" and not fresh:
-        old = timing.last_few_between(in_window, fresh_from, 1)
-    result.runs = old + fresh
-    rest_until = old[0] - _TICK if old else fresh_from
-    stretches = [
-        _stretch(timing, after, in_window, "missed", "catch_up_window"),
-        _stretch(timing, in_window, rest_until, *_passed_over(policy)),
-        # More fresh instants than `most`: only a schedule by the second can get here.
-        _stretch(timing, fresh[-1], now, "coalesced", "max_catch_up") if fresh else None,
-    ]
-    result.stretches = [stretch for stretch in stretches if stretch is not None]
+    start, found = pieces(timing, allowance, after, now)
+    sections = [section for piece in found for section in _sections(timing, piece, policy, now)]
+    picked = _picked(timing, sections, policy)
+    result = Answer()
+    passed_over = _passed_over(policy)
+    before_window = min(max(after, now - policy.window), start)
+    _add(result, _stretch(timing, after, before_window, *_UNFIT[_WINDOW]))
+    _add(result, _stretch(timing, before_window, start, *passed_over))
+    for section, instants in zip(sections, picked, strict=True):
+        first, last = (instants[0] - _TICK, instants[-1]) if instants else (section.until, section.until)
+        if section.answer is None:
+            # Of fresh instants more than `most` are left over only of a schedule by the second.
+            before, behind = passed_over, ("coalesced", "max_catch_up")
+        else:
+            before = behind = section.answer
+        _add(result, _stretch(timing, section.after, first, *before))
+        result.runs += [Fire(at, section.moved_to or at) for at in instants]
+        _add(result, _stretch(timing, last, section.until, *behind))
+    return _with_next(result, timing, allowance, now)
+
+
+def skip_all(
+    timing: Timing, *, after: datetime, now: datetime, answer: str, reason: str, allowance: Allowance = EVER
+) -> Answer:
+    """Answer every instant in (after, now] with the ledger alone."""
+    stretch = _stretch(timing, after, now, answer, reason)
+    return _with_next(Answer(stretches=[stretch] if stretch else []), timing, allowance, now)
+
+
+def joined(first: Answer, second: Answer) -> Answer:
+    """Both answers as one; `second` is that of the later instants."""
+    result = Answer(list(first.runs), list(first.stretches), second.next_at, second.next_run_at)
+    result.runs += second.runs
+    result.stretches += second.stretches
     return result
 
 
-def skip_all(timing: Timing, *, after: datetime, now: datetime, answer: str, reason: str) -> Answer:
-    """Answer every instant in (after, now] with the ledger alone."""
-    stretch = _stretch(timing, after, now, answer, reason)
-    return Answer(stretches=[stretch] if stretch else [], next_at=timing.next_after(now))
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """Instants in (after, until] that have one and the same prospect; `answer` where that is to get no run."""
+
+    after: datetime
+    until: datetime
+    zone: int
+    moved_to: datetime | None = None
+    answer: tuple[str, str] | None = None
+
+
+_UNFIT = {_WINDOW: ("missed", "catch_up_window"), _EXPIRED: ("missed", "start_deadline")}
+
+
+def _sections(timing: Timing, piece: Piece, policy: Policy, now: datetime) -> Iterator[_Section]:
+    limits = _limits(policy, now)
+    if not piece.blocked:
+        start = piece.after
+        for zone, limit in enumerate([*limits, piece.until]):
+            if (end := min(limit, piece.until)) > start:
+                yield _Section(start, end, zone, None, _UNFIT.get(zone))
+                start = end
+        return
+    outside = ("coalesced", "calendar") if piece.waits else ("skipped", "calendar")
+    end = piece.until
+    if piece.moved_to is not None:
+        last = timing.last_between(piece.after, piece.until)
+        assert last is not None
+        end = last - _TICK
+    if end > piece.after:
+        yield _Section(piece.after, end, _OLD, None, outside)
+    if piece.moved_to is not None:
+        due = piece.moved_to
+        zone = next((zone for zone, limit in enumerate(limits) if due <= limit), _FRESH)
+        yield _Section(end, piece.until, zone, due, _UNFIT.get(zone))
+
+
+def _limits(policy: Policy, now: datetime) -> tuple[datetime, datetime, datetime]:
+    """The ends of the zones before the last, ascending or empty."""
+    fresh = now - ON_TIME
+    window = min(now - policy.window, fresh)
+    expired = window if policy.deadline is None else now - policy.deadline - policy.slack
+    return window, expired, fresh
+
+
+def _picked(timing: Timing, sections: list[_Section], policy: Policy) -> list[list[datetime]]:
+    """The instants of each section that become runs: the earliest of the fresh ones, then the newest of the old."""
+    picked: list[list[datetime]] = [[] for _ in sections]
+    open_ones = [(place, section) for place, section in enumerate(sections) if section.answer is None]
+    left = max(policy.most, 1)
+    for place, section in open_ones:
+        if section.zone == _FRESH and left > 0:
+            picked[place] = timing.first_between(section.after, section.until, left)
+            left -= len(picked[place])
+    fresh = max(policy.most, 1) - left
+    wanted = {"all": policy.most - fresh, "last": 0 if fresh else 1}.get(policy.catch_up, 0)
+    for place, section in reversed(open_ones):
+        if wanted <= 0:
+            break
+        if section.zone == _OLD:
+            picked[place] = timing.last_few_between(section.after, section.until, wanted)
+            wanted -= len(picked[place])
+    return picked
+
+
+def _add(result: Answer, stretch: Stretch | None) -> None:
+    """Append the stretch, to the one before where that says the same and no run lies between."""
+    if stretch is None:
+        return
+    last = result.stretches[-1] if result.stretches else None
+    apart = last is not None and result.runs and result.runs[-1].nominal_at > last.last_at
+    if last is None or apart or (last.answer, last.reason) != (stretch.answer, stretch.reason):
+        result.stretches.append(stretch)
+    else:
+        result.stretches[-1] = replace(last, last_at=stretch.last_at, count=last.count + stretch.count)
+
+
+def _with_next(result: Answer, timing: Timing, allowance: Allowance, now: datetime) -> Answer:
+    result.next_at = timing.next_after(now)
+    if timing.kind == "fixed_delay" and not result.runs:
+        result.next_at = result.next_run_at = _rearmed(timing, allowance, now)
+    elif allowance.calendar is not None and result.next_at is not None:
+        found = next_fire(timing, allowance, now)
+        result.next_run_at = found.due_at if found else None
+    return result
+
+
+def _rearmed(timing: Timing, allowance: Allowance, now: datetime) -> datetime | None:
+    """When a schedule of a fixed delay fires next whose instant got no run: whole delays later, at an allowed time."""
+    if timing.at is None or timing.interval is None or timing.at > now:
+        return timing.at
+    found = timing.at + timing.interval * ((now - timing.at) // timing.interval + 1)
+    if allowance.calendar is not None:
+        found = allowance.calendar.next_allowed(found) or found
+    return None if timing.end_at is not None and found > timing.end_at else found
 
 
 def _passed_over(policy: Policy) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
@@ -37,6 +37,8 @@ class Firing:
     rerun_of_id: int | None = None
     # Where whoever asked has worked it out already, to refuse what has none.
     concurrency_key: str | None = None
+    # Of the schedule, in place of the task's own.
+    start_deadline_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +138,16 @@ def _root_row(firing: Firing, graph: _Graph, limits: RunLimits) -> dict[str, Any
         "tell_limits": task.pk in limits.telling,
         "nominal_at": firing.nominal_at,
         "due_at": firing.due_at,
-        "expires_at": None,
+        "expires_at": _expires_at(firing),
         "params": firing.params,
         "idempotency_key": firing.idempotency_key,
     }
+
+
+def _expires_at(firing: Firing) -> datetime | None:
+    """When the run has expired that still waits, or None where it may wait for ever."""
+    seconds = firing.start_deadline_seconds or firing.task.start_deadline_seconds
+    return firing.due_at + timedelta(seconds=seconds) if seconds else None
 
 
 def _match(firings: Sequence[Firing], created: Sequence[moves.Created]) -> list[int | None]:

@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 from django.core.exceptions import ValidationError
 from django.db import connection
-from django.db.models import Count, Model, QuerySet
+from django.db.models import Count, Model, Q, QuerySet
 
 from access_app.actors import Actor
 from access_app.roles import visible_project_ids
 from tasks_app import rowset
 from tasks_app.errors import NotFound
-from tasks_app.models import Project, Run, RunOutput, Schedule, Task, TaskDependency
+from tasks_app.models import Calendar, Project, Run, RunOutput, Schedule, Task, TaskDependency
 from tasks_app.states import RunState
 
 M = TypeVar("M", bound=Model)
@@ -30,6 +30,14 @@ def tasks_visible_to(actor: Actor) -> QuerySet[Task]:
 
 def schedules_visible_to(actor: Actor) -> QuerySet[Schedule]:
     return _in_projects(Schedule.objects.select_related("task"), actor, "task__project")
+
+
+def calendars_visible_to(actor: Actor) -> QuerySet[Calendar]:
+    """Those of the visible projects, and the shared ones for whoever has a role in some project."""
+    rows, visible = Calendar.objects.select_related("project"), visible_project_ids(actor)
+    if visible is None:
+        return rows
+    return rows.filter(Q(project=None) | Q(project__in=visible)) if visible else rows.none()
 
 
 def dependencies_visible_to(actor: Actor) -> QuerySet[TaskDependency]:

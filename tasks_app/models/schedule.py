@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -46,6 +48,13 @@ class CalendarAction(models.TextChoices):
     NEXT_ALLOWED = "next_allowed", _("run at the next allowed time")
 
 
+# The time of the next fire to show, in queries; Schedule.shown_next_at is the same in Python.
+SHOWN_NEXT_AT = models.Case(
+    models.When(calendar__isnull=True, then="next_fire_at"),
+    models.When(next_fire_at__isnull=False, then="next_run_at"),
+)
+
+
 class Schedule(models.Model):
     """One rule by which a task fires. `next_fire_at` belongs to the dispatcher."""
 
@@ -84,6 +93,8 @@ class Schedule(models.Model):
     # Instants after this one are those of the rule as it stands; null where nobody knows since when it does.
     rule_since = models.DateTimeField(null=True, editable=False)
     next_fire_at = models.DateTimeField(_("next fire"), null=True, editable=False)
+    # With a calendar: when it next really runs, null where that is not in sight. Without one see next_fire_at.
+    next_run_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
@@ -115,7 +126,14 @@ class Schedule(models.Model):
         )
 
     def __str__(self) -> str:
+        if self.kind == ScheduleKind.FIXED_DELAY:
+            return f"{self.interval_seconds} s after each end"
         return self.expression or (f"every {self.interval_seconds} s" if self.interval_seconds else f"at {self.at}")
+
+    @property
+    def shown_next_at(self) -> datetime | None:
+        """When it next really runs, as its calendar leaves it; None where that is not in sight."""
+        return self.next_fire_at if self.calendar_id is None or self.next_fire_at is None else self.next_run_at
 
 
 class LedgerEntry(models.Model):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -14,29 +15,32 @@ from django.utils.translation import gettext as _
 from access_app import audit
 from access_app.actors import Actor
 from access_app.roles import Verb, require
-from tasks_app import catch_up, cron, ledger
+from tasks_app import allowance, calendar_rows, catch_up, cron, ledger
+from tasks_app.allowance import Fire, latest_start
+from tasks_app.calendar_documents import CalendarError
+from tasks_app.calendar_rows import Found
 from tasks_app.errors import InvalidInput, NotFound
 from tasks_app.models import Schedule, Task
 from tasks_app.models.schedule import ScheduleKind
-from tasks_app.queries import get_visible
+from tasks_app.queries import calendars_visible_to, get_visible
+from tasks_app.services.schedule_rules import (
+    FIELDS,
+    MOVING_FIELDS,
+    RULE_FIELDS,
+    allowance_of,
+    arm,
+    assign,
+    check_calendar,
+    set_next_run,
+    timing_of,
+)
 from tasks_app.timing import Timing
 from tasks_app.wakeup import nudge
 
-RULE_FIELDS = (
-    "kind",
-    "expression",
-    "interval_seconds",
-    "at",
-    "time_zone",
-    "dst_gap",
-    "dst_repeat",
-    "start_at",
-    "end_at",
-    "enabled",
-)
-FIELDS = (*RULE_FIELDS, "catch_up", "catch_up_window_seconds", "max_catch_up", "note")
-LONGEST_SECONDS = 10 * 366 * 24 * 3600
-MOST_TO_CATCH_UP = 10_000
+__all__ = ["FIELDS", "create", "delete", "expanded", "preview", "timing_of", "upcoming", "update"]
+
+ENGINE_FIELDS = ("fired_until", "rule_since", "next_fire_at", "next_run_at", "error", "updated_at")
+_TICK = timedelta(microseconds=1)
 
 
 def create(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime) -> Schedule:
@@ -44,9 +48,10 @@ def create(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime) -
     NotFound when the task was deleted meanwhile."""
     require(actor, Verb.EDIT, task.project_id)
     schedule = _fresh(task, now)
-    _assign(schedule, fields)
-    _arm(schedule, now)
+    assign(schedule, fields)
     with transaction.atomic():
+        _take_calendar(actor, schedule)
+        arm(schedule, now)
         _touch(task)
         schedule.save()
         audit.append(actor, "create", schedule, now=now, after=describe_fields(schedule))
@@ -64,13 +69,18 @@ def update(actor: Actor, schedule: Schedule, fields: dict[str, Any], *, now: dat
         schedule = _locked(schedule)
         before = describe_fields(schedule)
         # Another note or catch-up policy leaves what is due to the dispatcher: it must not cost an instant its run.
-        if schedule.error or any(fields[name] != getattr(schedule, name) for name in RULE_FIELDS if name in fields):
+        if schedule.error or _differs(schedule, fields, RULE_FIELDS):
             _close_old_rule(schedule, now)
-            _assign(schedule, fields)
-            _arm(schedule, now)
+            assign(schedule, fields)
+            _take_calendar(actor, schedule)
+            arm(schedule, now)
         else:
-            _assign(schedule, fields)
-        schedule.save(update_fields=[*FIELDS, "fired_until", "rule_since", "next_fire_at", "error", "updated_at"])
+            moved = _differs(schedule, fields, MOVING_FIELDS)
+            assign(schedule, fields)
+            if moved:
+                _take_calendar(actor, schedule)
+                set_next_run(schedule, now)
+        schedule.save(update_fields=[*FIELDS, *ENGINE_FIELDS])
         _touch(schedule.task)
         old, new = audit.changes(before, describe_fields(schedule))
         audit.append(actor, "update", schedule, now=now, before=old, after=new)
@@ -87,9 +97,9 @@ def follow_new_name(task: Task, *, now: datetime) -> None:
         if fresh != old_timing:
             schedule.task = old_task
             _close_old_rule(schedule, now)
-            schedule.fired_until = schedule.rule_since = now
-            schedule.next_fire_at = fresh.next_after(now)
-            schedule.save(update_fields=["fired_until", "rule_since", "next_fire_at", "updated_at"])
+            schedule.task = task
+            arm(schedule, now)
+            schedule.save(update_fields=ENGINE_FIELDS)
 
 
 def delete(actor: Actor, schedule: Schedule, *, now: datetime) -> None:
@@ -103,39 +113,62 @@ def delete(actor: Actor, schedule: Schedule, *, now: datetime) -> None:
         _touch(schedule.task)
 
 
-def preview(fields: dict[str, Any], *, after: datetime, count: int, hash_key: str = "") -> dict[str, Any]:
+def preview(
+    fields: dict[str, Any], *, after: datetime, count: int, hash_key: str = "", project_id: int | None = None
+) -> dict[str, Any]:
     """The next `count` fires of a schedule that need not exist: the rule object that fires also answers here.
 
-    Returns {"fires": [{"at", "local", "badges"}], "expanded"}. Raises InvalidInput.
+    Returns {"fires": [{"at", "local", "badges"}], "expanded"}; where a calendar moves a fire it has "nominal_at" too,
+    and with jitter "latest_at", before which its run is due. `project_id` is that of its task. Raises InvalidInput.
     """
     schedule = _fresh(Task(name=hash_key), after)
-    _assign(schedule, fields)
+    assign(schedule, fields)
+    check_calendar(schedule.calendar, project_id)
+    if schedule.kind == ScheduleKind.FIXED_DELAY:
+        schedule.next_fire_at = max(after, schedule.start_at or after)
+        after -= _TICK
+    try:
+        found = upcoming(schedule, after=after, count=count)
+    except CalendarError as error:
+        raise InvalidInput(calendar=error.message) from error
     timing = timing_of(schedule)
-    zone = cron.zone(schedule.time_zone)
-    fires = [
-        {"at": fire, "local": fire.astimezone(zone).isoformat(), "badges": _badges(timing, fire)}
-        for fire in timing.upcoming(after, count)
-    ]
-    return {"fires": fires, "expanded": expanded(timing)}
+    return {"fires": [_shown(schedule, timing, fire) for fire in found], "expanded": expanded(timing)}
 
 
-def timing_of(schedule: Schedule) -> Timing:
-    """The rule object of a schedule. Raises cron.CronError when its expression or zone is wrong."""
-    return Timing(
-        kind=schedule.kind,
-        cron=cron.parse(schedule.expression, hash_key=schedule.task.name) if schedule.kind == "cron" else None,
-        time_zone=schedule.time_zone,
-        gap=schedule.dst_gap,  # type: ignore[arg-type]  # the choices of the column are the literals
-        repeat=schedule.dst_repeat,  # type: ignore[arg-type]
-        interval=timedelta(seconds=schedule.interval_seconds) if schedule.interval_seconds else None,
-        anchor=(schedule.start_at or _EPOCH) if schedule.kind == "interval" else None,
-        at=schedule.at if schedule.kind == "once" else None,
-        start_at=schedule.start_at,
-        end_at=schedule.end_at,
-    )
+def upcoming(schedule: Schedule, *, after: datetime, count: int, found: Found | None = None) -> list[Fire]:
+    """The next `count` fires of the schedule of instants after `after`, as its calendar leaves them.
+
+    `found` holds the calendars of several schedules, read together. Raises CronError and CalendarError where the rule
+    cannot be read.
+    """
+    return allowance.upcoming(timing_of(schedule), allowance_of(schedule, found), after, count)
 
 
-_EPOCH = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
+def shown_fires(schedules: Sequence[Schedule], *, now: datetime, count: int) -> list[tuple[Schedule, dict[str, Any]]]:
+    """The next `count` fires of those schedules that are enabled and sound, soonest first, as `preview` shows them."""
+    calendars = calendar_rows.load(schedule.calendar_id for schedule in schedules)
+    fires: list[tuple[Schedule, dict[str, Any]]] = []
+    for schedule in schedules:
+        if schedule.enabled and not schedule.error:
+            with suppress(cron.CronError, CalendarError):
+                timing = timing_of(schedule)
+                fires += [
+                    (schedule, _shown(schedule, timing, fire))
+                    for fire in upcoming(schedule, after=now, count=count, found=calendars)
+                ]
+    return sorted(fires, key=lambda fire: (fire[1]["at"], fire[0].pk))[:count]
+
+
+def _shown(schedule: Schedule, timing: Timing, fire: Fire) -> dict[str, Any]:
+    local = fire.due_at.astimezone(cron.zone(schedule.time_zone)).isoformat()
+    shown: dict[str, Any] = {"at": fire.due_at, "local": local, "badges": _badges(timing, fire)}
+    if fire.due_at != fire.nominal_at:
+        shown["nominal_at"] = fire.nominal_at
+    if schedule.jitter_seconds:
+        limit = latest_start(timing, allowance_of(schedule), fire)
+        latest = fire.due_at + timedelta(seconds=schedule.jitter_seconds)
+        shown["latest_at"] = min(latest, limit) if limit else latest
+    return shown
 
 
 def expanded(timing: Timing) -> str:
@@ -146,11 +179,14 @@ def expanded(timing: Timing) -> str:
     if timing.kind == "interval":
         assert timing.interval is not None
         return _("every %(n)d s") % {"n": timing.interval.total_seconds()}
+    if timing.kind == "fixed_delay":
+        assert timing.interval is not None
+        return _("%(n)d s after each end") % {"n": timing.interval.total_seconds()}
     return _("once at %(at)s") % {"at": timing.at.isoformat() if timing.at else "?"}
 
 
 def describe_fields(schedule: Schedule) -> dict[str, Any]:
-    values = {name: getattr(schedule, name) for name in FIELDS}
+    values = {name: getattr(schedule, name) for name in FIELDS} | {"calendar": schedule.calendar_id}
     return {n: v.isoformat() if isinstance(v, datetime) else v for n, v in values.items()}
 
 
@@ -171,58 +207,19 @@ def _fresh(task: Task, now: datetime) -> Schedule:
     return Schedule(task=task, fired_until=now, time_zone=settings.SCHEDULER_TIME_ZONE)
 
 
-def _assign(schedule: Schedule, fields: dict[str, Any]) -> None:
-    for name in FIELDS:
-        if name in fields:
-            setattr(schedule, name, fields[name])
-    kind = schedule.kind
-    schedule.expression = " ".join(schedule.expression.split(" ")).strip() if kind == "cron" else ""
-    _check_fields(schedule)
-    if kind == "cron" and not schedule.expression:
-        raise InvalidInput(expression=_("Give a cron expression, such as 0 2 * * *."))
-    if kind == ScheduleKind.INTERVAL and not schedule.interval_seconds:
-        raise InvalidInput(interval_seconds=_("Give the interval in whole seconds, 1 or more."))
-    if kind == ScheduleKind.ONCE and schedule.at is None:
-        raise InvalidInput(at=_("Give the time at which it fires."))
-    if schedule.start_at and schedule.end_at and schedule.end_at <= schedule.start_at:
-        raise InvalidInput(end_at=_("The end must lie after the start."))
-    try:
-        cron.zone(schedule.time_zone)
-    except cron.CronError as error:
-        raise InvalidInput(time_zone=error.message) from error
-    if kind == "cron":
-        try:
-            cron.parse(schedule.expression, hash_key=schedule.task.name)
-        except cron.CronError as error:
-            raise InvalidInput(expression=error.message) from error
+def _differs(schedule: Schedule, fields: dict[str, Any], names: Iterable[str]) -> bool:
+    return any(fields[name] != getattr(schedule, name) for name in names if name in fields)
 
 
-def _check_fields(schedule: Schedule) -> None:
-    # Expression and zone have sentences of their own, which say more than the column's.
-    try:
-        schedule.clean_fields(exclude=["task", "expression", "time_zone"])
-    except ValidationError as error:
-        raise InvalidInput(**{name: list(texts) for name, texts in error.message_dict.items()}) from error
-    for name in ("interval_seconds", "catch_up_window_seconds"):
-        if (getattr(schedule, name) or 0) > LONGEST_SECONDS:
-            raise InvalidInput(**{name: _("This may be at most ten years.")})
-    if not 1 <= schedule.max_catch_up <= MOST_TO_CATCH_UP:
-        raise InvalidInput(max_catch_up=_("Give a number from 1 to %(most)d.") % {"most": MOST_TO_CATCH_UP})
-    for name in ("at", "start_at", "end_at"):
-        moment = getattr(schedule, name)
-        if moment is not None and not 1970 <= moment.year <= 9000:
-            raise InvalidInput(**{name: _("The year must lie between 1970 and 9000.")})
-    if "\x00" in schedule.note:
-        raise InvalidInput(note=_("This must not contain a NUL character."))
-
-
-def _arm(schedule: Schedule, now: datetime) -> None:
-    schedule.fired_until = schedule.rule_since = now
-    schedule.error = ""
-    schedule.next_fire_at = timing_of(schedule).next_after(now)
-    if schedule.enabled and schedule.next_fire_at is None:
-        name = {"once": "at"}.get(schedule.kind, "end_at")
-        raise InvalidInput(**{name: _("With this value the schedule can never fire again.")})
+def _take_calendar(actor: Actor, schedule: Schedule) -> None:
+    """Keep the calendar from being deleted until this is saved. Raises InvalidInput where it may not be used."""
+    if schedule.calendar_id is None:
+        return
+    rows = calendars_visible_to(actor).select_for_update(of=("self",), no_key=True)
+    schedule.calendar = rows.filter(pk=schedule.calendar_id).first()
+    if schedule.calendar is None:
+        raise InvalidInput(calendar=_("There is no such calendar."))
+    check_calendar(schedule.calendar, schedule.task.project_id)
 
 
 def _close_old_rule(schedule: Schedule, now: datetime) -> None:
@@ -236,7 +233,8 @@ def _close_old_rule(schedule: Schedule, now: datetime) -> None:
     ledger.record([(schedule.pk, stretch) for stretch in skipped.stretches])
 
 
-def _badges(timing: Timing, fire: datetime) -> list[str]:
-    if timing.kind != "cron" or timing.cron is None:
-        return []
-    return cron.badges(timing.cron, timing.time_zone, fire, gap=timing.gap, repeat=timing.repeat)
+def _badges(timing: Timing, fire: Fire) -> list[str]:
+    moved = ["calendar"] if fire.due_at != fire.nominal_at else []
+    if timing.cron is None:
+        return moved
+    return moved or cron.badges(timing.cron, timing.time_zone, fire.due_at, gap=timing.gap, repeat=timing.repeat)
