@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := access_app console_app dispatcher_app monitoring_app tasks_app workers_app scheduler_site scripts tests benchmarks demo manage.py
+BENCH ?= throughput firing
 CORE_TESTS := tests/tasks_app tests/dispatcher_app tests/workers_app
 COMPILE := $(BIN)/pip-compile --quiet --no-emit-index-url --no-emit-find-links --strip-extras
 # System checks and the migration check must neither need nor touch a database that somebody uses.
@@ -63,8 +64,8 @@ demo: ## Load a sample project with real work into the database of `make run`
 	@$(BIN)/python manage.py load_demo
 
 .PHONY: bench
-bench: dev ## Measure throughput beside the usual Celery set-up, on the same servers
-	@$(BIN)/python -m scripts.test_services -- $(BIN)/python -m benchmarks.throughput $(ARGS)
+bench: dev ## Measure beside the usual Celery set-up on the same servers; BENCH= names one of benchmarks/, ARGS=--short is quick
+	@for one in $(BENCH); do $(BIN)/python -m scripts.test_services -- $(BIN)/python -m benchmarks.$$one $(ARGS) || exit; done
 
 .PHONY: vendor
 vendor: dev ## Fetch the front-end files again (needs npm)

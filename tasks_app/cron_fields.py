@@ -126,12 +126,13 @@ class _Field:
 def parse(expression: str, *, hash_key: str = "") -> Cron:
     """Read a crontab(5) expression of five fields, or of six with a leading second, or a nickname.
 
-    `hash_key` is the text whose stable hash stands in for `H` (the name of the task).
-    Raises CronError when a field is malformed or out of bounds, or when no date can ever match.
+    `hash_key` is the text whose stable hash stands in for `H` (the name of the task); where there is no `H`, all share
+    one reading. Raises CronError when a field is malformed or out of bounds, or when no date can ever match.
     """
     if len(expression) > MAX_LENGTH:
         raise CronError(f"The expression has {len(expression)} characters; allowed are at most {MAX_LENGTH}.")
-    return _parse(expression, hash_key)
+    hashed = "H" in expression.upper() and not expression.lstrip().startswith("@")
+    return _parse(expression, hash_key if hashed else "")
 
 
 @lru_cache(maxsize=2048)

@@ -183,21 +183,6 @@ _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 def _headers(id: str) -> dict[str, Any]:
-    """Celery's message protocol 2, so that an ordinary Celery worker takes the message."""
-    return {
-        "lang": "py",
-        "task": messages.TASK_NAME,
-        "id": id,
-        "root_id": id,
-        "parent_id": None,
-        "group": None,
-        "shadow": None,
-        "eta": None,
-        "expires": None,
-        "retries": 0,
-        "timelimit": [None, None],
-        "argsrepr": "",
-        "kwargsrepr": "",
-        "origin": "dispatcher",
-        "ignore_result": True,
-    }
+    """Celery's message protocol 2, so that an ordinary Celery worker takes the message. What is left out has the
+    default that is wanted, and would cost a quarter of the time of publishing."""
+    return {"lang": "py", "task": messages.TASK_NAME, "id": id, "root_id": id, "ignore_result": True}

@@ -188,6 +188,16 @@ def test_257_characters_are_too_many_and_256_are_not() -> None:
     assert "10000000 characters" in refused("1" * 10_000_000)
 
 
+@pytest.mark.parametrize("expression", ["0 2 * * 1", "@hourly", "*/5 * * * *"])
+def test_tasks_of_one_expression_without_h_share_one_reading_of_it(expression: str) -> None:
+    assert parse(expression, hash_key="a") is parse(expression, hash_key="b")
+
+
+@pytest.mark.parametrize("expression", ["H 2 * * *", "h 2 * * *", "0 2 H * *"])
+def test_a_reading_with_h_is_that_of_its_task(expression: str) -> None:
+    assert len({parse(expression, hash_key=f"{n}") for n in range(20)}) > 1
+
+
 @given(st.text(alphabet="0123456789*,-/#LHWjanfebsumo?()@ \t\u00b2", max_size=60) | st.text(max_size=300))
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     cron = None
