@@ -26,6 +26,7 @@ from dispatcher_app.noting import note_ended
 from dispatcher_app.publish import packed
 from dispatcher_app.release import BATCH, release_ready
 from tasks_app import rowset
+from tasks_app.services.backfills import cancel_leftovers
 from tasks_app.services.pauses import resume_due
 from tasks_app.wakeup import Waiter
 from workers_app.doorbell import Publisher
@@ -131,6 +132,7 @@ class Dispatcher:
         resume_due(now)
         rescue.expire_leases(rowset.database_now())
         report.recovered = rescue.recover_orphans(now, actor=self.name)
+        cancel_leftovers(now, actor=self.name)
         report.republished = self._publish_again(now)
 
     def run(self, on_ready: Callable[[], None] | None = None) -> None:

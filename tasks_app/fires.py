@@ -23,7 +23,7 @@ from tasks_app.models.run import RunType
 from tasks_app.models.schedule import ScheduleKind
 from tasks_app.models.task import PauseMode
 from tasks_app.pauses import pause_at
-from tasks_app.services.schedules import timing_of
+from tasks_app.services.schedule_rules import timing_of
 from tasks_app.timing import Timing
 
 LONGEST = timedelta(days=31)
@@ -246,7 +246,7 @@ def _expanded(scope: Scope, entry: LedgerEntry, start: datetime, end: datetime, 
         after, until = max(entry.first_at, start) - _TICK, min(entry.last_at, end - _TICK)
         yield from (replace(whole, nominal_at=at) for at in timing.first_between(after, until, MOST_INSTANTS))
     elif begins_here:
-        yield replace(whole, count=entry.count, last_at=entry.last_at)
+        yield replace(whole, count=entry.count, last_at=entry.last_at if entry.count > 1 else None)
 
 
 def _unanswered(

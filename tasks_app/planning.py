@@ -1,6 +1,6 @@
 """plan_runs: the run of each firing, with the runs of everything downstream and frozen edges between them.
 
-The one way in for schedules, triggers and reruns.
+The one way in for schedules, triggers, reruns and backfills.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Firing:
     priority: int | None = None
     idempotency_key: str | None = None
     rerun_of_id: int | None = None
+    backfill_id: int | None = None
     # Where whoever asked has worked it out already, to refuse what has none.
     concurrency_key: str | None = None
     # Of the schedule, in place of the task's own.
@@ -132,7 +133,7 @@ def _root_row(firing: Firing, graph: _Graph, limits: RunLimits) -> dict[str, Any
         "trigger_rule": "",
         "weight": task.weight,
         "concurrency_key": key,
-        "backfill_id": None,
+        "backfill_id": firing.backfill_id,
         "upstream_ready": task.pk not in graph.periods_into,
         "tell_downstream": bool(graph.downstream_of.get(task.pk)),
         "tell_limits": task.pk in limits.telling,
@@ -145,7 +146,9 @@ def _root_row(firing: Firing, graph: _Graph, limits: RunLimits) -> dict[str, Any
 
 
 def _expires_at(firing: Firing) -> datetime | None:
-    """When the run has expired that still waits, or None where it may wait for ever."""
+    """When the run has expired that still waits, or None where it may wait for ever, as all of a backfill may."""
+    if firing.backfill_id is not None:
+        return None
     seconds = firing.start_deadline_seconds or firing.task.start_deadline_seconds
     return firing.due_at + timedelta(seconds=seconds) if seconds else None
 
@@ -203,4 +206,6 @@ def _member_row(firing: Firing, root_id: int, task: Task, graph: _Graph, limits:
     member = Firing(task, RunType.UPSTREAM, firing.due_at, nominal_at=firing.nominal_at, concurrency_key=key)
     row = _root_row(member, graph, limits)
     ready = row["upstream_ready"] and task.trigger_rule == TriggerRule.ALWAYS
+    if firing.backfill_id is not None:
+        row |= {"priority": firing.priority, "expires_at": None}
     return row | {"root_id": root_id, "trigger_rule": task.trigger_rule, "upstream_ready": ready}

@@ -14,7 +14,7 @@ from access_app.actors import Actor
 from access_app.roles import visible_project_ids
 from tasks_app import rowset
 from tasks_app.errors import NotFound
-from tasks_app.models import Calendar, Project, Run, RunOutput, Schedule, Task, TaskDependency
+from tasks_app.models import Backfill, Calendar, Project, Run, RunOutput, Schedule, Task, TaskDependency
 from tasks_app.states import RunState
 
 M = TypeVar("M", bound=Model)
@@ -43,6 +43,11 @@ def calendars_visible_to(actor: Actor) -> QuerySet[Calendar]:
 def dependencies_visible_to(actor: Actor) -> QuerySet[TaskDependency]:
     edges = TaskDependency.objects.select_related("upstream", "downstream")
     return _in_projects(_in_projects(edges, actor, "upstream__project"), actor, "downstream__project")
+
+
+def backfills_visible_to(actor: Actor) -> QuerySet[Backfill]:
+    rows = Backfill.objects.select_related("task__project", "schedule", "created_by")
+    return _in_projects(rows, actor, "task__project")
 
 
 def runs_visible_to(actor: Actor) -> QuerySet[Run]:

@@ -22,20 +22,20 @@ _SQL = (
 def writes_of_run_state(code: str) -> list[tuple[int, str]]:
     """(line, source) of every statement that could change the state of a run, by ORM, attribute or SQL.
 
-    Workers have a state too: what begins with Worker, names WorkerState or is called `worker` is theirs. An
-    `outcome` is what transitions.py is asked to write.
+    Workers and backfills have a state too: what begins with Worker or Backfill, names WorkerState or BackfillState or
+    is called `worker` is theirs. An `outcome` is what transitions.py is asked to write.
     """
     tree = ast.parse(code)
     return sorted({(node.lineno, ast.unparse(node)[:120]) for node in _suspects(tree, _names_of_workers(tree))})
 
 
 def _names_of_workers(tree: ast.AST) -> frozenset[str]:
-    """What stands for workers or their state: the classes, arguments annotated so, and queries that begin with them."""
-    names = {"Worker", "WorkerState", "worker"}
+    """What stands for workers, backfills or their state: classes, arguments annotated so, queries that begin there."""
+    names = {"Worker", "WorkerState", "worker", "Backfill", "BackfillState"}
     for node in ast.walk(tree):
         if isinstance(node, ast.arg) and _mentions(node.annotation, names):
             names.add(node.arg)
-        elif isinstance(node, ast.Assign) and _root(node.value) == "Worker":
+        elif isinstance(node, ast.Assign) and _root(node.value) in ("Worker", "Backfill"):
             names.update(target.id for target in node.targets if isinstance(target, ast.Name))
     return frozenset(names)
 

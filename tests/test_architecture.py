@@ -72,6 +72,7 @@ def test_every_way_to_write_the_state_is_seen(code):
         "Worker.objects.filter(pk=1).update(state=WorkerState.LOST)",
         "def leave(state: WorkerState) -> None: alive.update(state=state)",
         "alive = Worker.objects.filter(pk=1)\nalive.update(state=state)",
+        "Backfill.objects.filter(pk=1).exclude(state=to).update(state=to)",
         "Run.objects.filter(state='failed').update(held=True)",
         "outcome.state = RunState.LOST",
         "Outcome(id=1, attempt=1, state=RunState.LOST)",

@@ -1,4 +1,12 @@
 from access_app.api.routing import routes
+from tasks_app.api.backfills import (
+    BackfillCancelView,
+    BackfillPauseView,
+    BackfillResumeView,
+    BackfillsView,
+    BackfillView,
+    TaskBackfillView,
+)
 from tasks_app.api.dependencies import DependenciesView, DependencyView, GraphView
 from tasks_app.api.fires import FiresView
 from tasks_app.api.pools import PoolsView, PoolView
@@ -44,6 +52,12 @@ urlpatterns = routes(
     ("tasks/<int:task_id>/stats", TaskStatsView),
     ("tasks/<int:task_id>/schedules", TaskSchedulesView),
     ("tasks/<int:task_id>/graph", GraphView),
+    ("tasks/<int:task_id>/backfill", TaskBackfillView),
+    ("backfills", BackfillsView),
+    ("backfills/<int:backfill_id>", BackfillView),
+    ("backfills/<int:backfill_id>/pause", BackfillPauseView),
+    ("backfills/<int:backfill_id>/resume", BackfillResumeView),
+    ("backfills/<int:backfill_id>/cancel", BackfillCancelView),
     ("schedules/preview", PreviewView),
     ("schedules/<int:schedule_id>", ScheduleView),
     ("dependencies", DependenciesView),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -15,7 +15,7 @@ from access_app.actors import system_actor
 from access_app.models import AuditEntry
 from access_app.roles import ROLE_ORDER, grant
 from tasks_app.models import Run, Schedule, Task
-from tasks_app.services import dependencies, runs, schedules
+from tasks_app.services import backfills, dependencies, runs, schedules
 from tests.api.client import NOOP, is_problem
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -39,6 +39,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "api/tasks/<int:task_id>/trigger-batch"): {"items": [{}]},
     ("POST", "api/tasks/<int:task_id>/schedules"): {"expression": "* * * * *"},
     ("PATCH", "api/schedules/<int:schedule_id>"): {"note": "changed"},
+    ("POST", "api/tasks/<int:task_id>/backfill"): {"from": "2026-03-01T00:00:00Z", "to": "2026-03-03T00:00:00Z"},
     ("POST", "api/schedules/preview"): {"expression": "* * * * *"},
     ("PATCH", "api/dependencies/<int:dependency_id>"): {"condition": "output.rows > 0"},
     ("POST", "api/auth/keys"): {"name": "k"},
@@ -58,6 +59,10 @@ LEAST_ROLE = {
     ("POST", "api/tasks/<int:task_id>/trigger-batch"): "operator",
     ("POST", "api/tasks/<int:task_id>/pause"): "operator",
     ("POST", "api/tasks/<int:task_id>/resume"): "operator",
+    ("POST", "api/tasks/<int:task_id>/backfill"): "operator",
+    ("POST", "api/backfills/<int:backfill_id>/pause"): "operator",
+    ("POST", "api/backfills/<int:backfill_id>/resume"): "operator",
+    ("POST", "api/backfills/<int:backfill_id>/cancel"): "operator",
     ("POST", "api/tasks/<int:task_id>/schedules"): "editor",
     ("PATCH", "api/schedules/<int:schedule_id>"): "editor",
     ("DELETE", "api/schedules/<int:schedule_id>"): "editor",
@@ -108,6 +113,8 @@ def objects(make_task, alice):
     run, _new = runs.trigger(system, task, runs.Request(), now=now)
     schedule = schedules.create(system, task, {"expression": "0 2 * * *"}, now=now)
     edge = dependencies.create(system, other, third, now=now)
+    schedules.create(system, other, {"expression": "0 2 * * *"}, now=now)
+    backfill = backfills.plan(system, other, backfills.Wish(now - timedelta(days=3), now), now=now)
     key, _token = services.create_key(system, alice, name="k", role="viewer", expiry=None, now=now)
     worker = Worker.objects.create(
         id=uuid4(), name="w", host="h", pid=1, pool=task.pool, slots=1, started_at=now, beat_at=now, lease_until=now
@@ -116,6 +123,7 @@ def objects(make_task, alice):
     return {
         "task_id": task.pk,
         "run_id": run.pk,
+        "backfill_id": backfill.pk,
         "schedule_id": schedule.pk,
         "dependency_id": edge.pk,
         "project_id": task.project_id,
