@@ -1,117 +1,118 @@
-"""Why a run may not start yet.
+"""The gates that runs share: how many more may pass each of them now. Pure: asked by release and by explain alike.
 
-Slots are never counted aside: they are the live runs, under the lock of the limit's row.
+Each takes the lane that a run stands in and the room that was measured, and answers one Opening for each limit that
+the run is subject to; none where there is no such limit.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
-from django.db.models.functions import Coalesce
-
-from tasks_app.models import Pool, Run, Task
-from tasks_app.models.task import Overlap
-from tasks_app.states import LIVE
-
-_LIMITED = Q(max_concurrent__isnull=False) | ~Q(overlap=Overlap.ALLOW)
-_TASK_COLUMNS = ("pk", "max_concurrent", "overlap")
+from dispatcher_app.lanes import Lane
+from dispatcher_app.limits import ResourceRoom, Room
+from tasks_app.calendar_documents import CalendarError
+from tasks_app.models.backfill import BackfillState
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A waiting run whose own gates (due, upstream, hold, pause) are open; the shared ones are still to be asked."""
+class Opening:
+    """How many more runs may pass (`amount`: what one of them takes). `next_at`: when it is worth asking again, where
+    time alone opens the gate. `subject` is what the limit is of, `facts` what a sentence about it needs."""
 
-    id: int
-    attempt: int
-    task_id: int
-    pool_id: int
-    version_id: int
-
-
-@dataclass(slots=True)
-class Slots:
-    """What is free of each limit; a task or pool that is not in here has no limit."""
-
-    of_task: dict[int, int] = field(default_factory=dict)
-    of_pool: dict[int, int] = field(default_factory=dict)
-
-    def admit(self, candidates: Iterable[Candidate]) -> list[Candidate]:
-        """Take slots for as many candidates as there are, in their order."""
-        return [candidate for candidate in candidates if self._take(candidate)]
+    gate: str
+    free: int
+    total: int | None = None
+    amount: int = 1
+    next_at: datetime | None = None
+    subject: Any = None
+    facts: tuple[Any, ...] = ()
 
     @property
-    def full_tasks(self) -> list[int]:
-        return [task for task, free in self.of_task.items() if free <= 0]
-
-    @property
-    def full_pools(self) -> list[int]:
-        return [pool for pool, free in self.of_pool.items() if free <= 0]
-
-    def _take(self, candidate: Candidate) -> bool:
-        if self.of_task.get(candidate.task_id, 1) <= 0 or self.of_pool.get(candidate.pool_id, 1) <= 0:
-            return False
-        if candidate.task_id in self.of_task:
-            self.of_task[candidate.task_id] -= 1
-        if candidate.pool_id in self.of_pool:
-            self.of_pool[candidate.pool_id] -= 1
-        return True
+    def runs(self) -> int:
+        """How many runs may pass; something that is too much for what is free may still be next in line for it."""
+        return 0 if self.free <= 0 else max(self.free // self.amount, 1)
 
 
-def task_limit(max_concurrent: int | None, overlap: str) -> int | None:
-    """How many runs of a task may be live at once, or None."""
-    return max_concurrent if overlap == Overlap.ALLOW else max_concurrent or 1
+def task_slots(lane: Lane, room: Room) -> Iterator[Opening]:
+    task = lane.task
+    if task.limit is not None:
+        live = room.live.get(task.id, 0)
+        yield Opening("overlap", task.limit - live, task.limit, facts=(live, task.limit))
 
 
-def full_limits() -> Slots:
-    """The limits that have nothing free, at a first look without locks: runs behind them need not even be fetched.
-
-    A slot that gets free meanwhile comes with a nudge, and so with another look.
-    """
-    tasks = Task.objects.filter(_LIMITED).annotate(live=_live("task_id"))
-    pools = Pool.objects.filter(slots__isnull=False).annotate(live=_live("pool_id"))
-    full_tasks = tasks.filter(live__gte=Coalesce("max_concurrent", 1)).values_list("pk", flat=True)
-    full_pools = pools.filter(live__gte=F("slots")).values_list("pk", flat=True)
-    return Slots(dict.fromkeys(full_tasks, 0), dict.fromkeys(full_pools, 0))
+def key_slots(lane: Lane, room: Room) -> Iterator[Opening]:
+    if lane.key:
+        task = lane.task
+        live = room.live_of_key.get((task.id, lane.key), 0)
+        yield Opening(
+            "key", task.max_per_key - live, task.max_per_key, subject=lane.key, facts=(live, task.max_per_key)
+        )
 
 
-def _live(column: str) -> Coalesce:
-    live = Run.objects.filter(state__in=sorted(LIVE), **{column: OuterRef("pk")}).order_by()
-    return Coalesce(Subquery(live.values(column).annotate(n=Count("pk")).values("n")), 0)
+def pool_slots(lane: Lane, room: Room, weight: int = 1) -> Iterator[Opening]:
+    pool = room.pools.get(lane.task.pool_id)
+    if pool is not None:
+        free = pool.slots - pool.used
+        yield Opening("pool", free, pool.slots, weight, subject=pool.name, facts=(pool.used, pool.slots))
 
 
-def lock_slots(candidates: Iterable[Candidate], slots: Slots, *, wait: bool = True) -> Slots:
-    """Lock the limits of the candidates that `slots` does not hold yet, in key order, and count what is free of each.
-
-    Must run inside the transaction that then enqueues: the locks keep another dispatcher from counting the same slot.
-    With `wait=False` a limit that another dispatcher holds counts as full: whoever holds some limits already must not
-    wait for more of them, or two dispatchers could wait for each other.
-    """
-    candidates = list(candidates)
-    task_ids = {candidate.task_id for candidate in candidates} - slots.of_task.keys()
-    pool_ids = {candidate.pool_id for candidate in candidates} - slots.of_pool.keys()
-    tasks = Task.objects.filter(_LIMITED, pk__in=task_ids).order_by("pk")
-    pools = Pool.objects.filter(slots__isnull=False, pk__in=pool_ids).order_by("pk")
-    task_limits = {pk: task_limit(most, overlap) for pk, most, overlap in _locked(tasks, wait, _TASK_COLUMNS)}
-    pool_limits = dict(_locked(pools, wait, ("pk", "slots")))
-    if not wait:
-        slots.of_task |= dict.fromkeys(tasks.values_list("pk", flat=True), 0)
-        slots.of_pool |= dict.fromkeys(pools.values_list("pk", flat=True), 0)
-    slots.of_task |= _free(task_limits, "task_id")
-    slots.of_pool |= _free(pool_limits, "pool_id")
-    return slots
+def resources(lane: Lane, room: Room) -> Iterator[Opening]:
+    for id, amount in room.uses.get(lane.task.id, ()):
+        if (found := room.resources.get(id)) is not None:
+            yield from _resource(found, amount, room.now)
 
 
-def _locked(rows: QuerySet[Any], wait: bool, columns: Sequence[str]) -> list[Any]:
-    return list(rows.select_for_update(no_key=True, skip_locked=not wait).values_list(*columns))
+def _resource(resource: ResourceRoom, amount: int, now: datetime) -> Iterator[Opening]:
+    if resource.capacity is not None:
+        free = resource.capacity - resource.used
+        facts = (resource.used, resource.capacity, amount)
+        yield Opening("resource_capacity", free, resource.capacity, amount, subject=resource, facts=facts)
+    if resource.rate is not None:
+        yield Opening("resource_rate", resource.rate.count, next_at=resource.rate.next_at, subject=resource)
+    if isinstance(resource.calendar, CalendarError):
+        yield Opening("resource_window", 0, subject=resource, facts=(str(resource.calendar),))
+    elif resource.calendar is not None and not resource.calendar.allows(now):
+        at, reason = resource.calendar.next_allowed(now), resource.calendar.reason(now)
+        yield Opening("resource_window", 0, next_at=at, subject=resource, facts=(reason,))
+    if resource.breaker.allowed is not None:
+        next_at = resource.breaker.next_at
+        yield Opening("resource_breaker", resource.breaker.allowed, next_at=next_at, subject=resource)
 
 
-def _free(limits: dict[int, int | None], column: str) -> dict[int, int]:
-    if not limits:
-        return {}
-    live = Run.objects.filter(state__in=sorted(LIVE), **{f"{column}__in": list(limits)})
-    used = Counter(dict(live.order_by().values_list(column).annotate(n=Count("pk"))))
-    return {key: limit - used[key] for key, limit in limits.items() if limit is not None}
+def task_rate(lane: Lane, room: Room) -> Iterator[Opening]:
+    task = lane.task
+    if (rate := room.rates.get(task.id)) is not None:
+        yield Opening("rate", rate.count, next_at=rate.next_at, facts=(task.rate_limit, task.rate_window))
+
+
+def backfill(lane: Lane, room: Room) -> Iterator[Opening]:
+    if (found := room.backfills.get(lane.backfill)) is not None:
+        active = found.state == BackfillState.ACTIVE
+        free = found.limit - found.live if active else 0
+        yield Opening(
+            "backfill", free, found.limit, facts=(found.state, found.live, found.limit), subject=lane.backfill
+        )
+
+
+SHARED: tuple[Callable[[Lane, Room], Iterator[Opening]], ...] = (
+    task_slots,
+    key_slots,
+    pool_slots,
+    resources,
+    task_rate,
+    backfill,
+)
+
+
+def openings(lane: Lane, room: Room) -> Iterator[Opening]:
+    """All limits that the runs of a lane are subject to, in the order in which they are told."""
+    for gate in SHARED:
+        yield from gate(lane, room)
+
+
+def passes(lane: Lane, room: Room, most: int) -> int:
+    """How many runs of the lane may start at most."""
+    return min((opening.runs for opening in openings(lane, room)), default=most)

@@ -20,7 +20,9 @@ from django.db import InterfaceError, OperationalError, close_old_connections, c
 from dispatcher_app import rescue
 from dispatcher_app.acceptance import BATCH as PERIODS_BATCH
 from dispatcher_app.acceptance import accept_ended, accept_periods
+from dispatcher_app.expiry import expire
 from dispatcher_app.firing import fire_due, next_due_at, rearm
+from dispatcher_app.lanes import Cursor
 from dispatcher_app.models import Dispatcher as DispatcherRow
 from dispatcher_app.noting import note_ended
 from dispatcher_app.publish import packed
@@ -43,14 +45,15 @@ FORGET_AFTER = timedelta(days=1)
 @dataclass(slots=True)
 class TickReport:
     """What one tick moved: schedules answered, runs made of them, runs whose ended attempts were told to breakers and
-    tasks, periods settled, ended runs told to their downstream runs, runs queued, runs published, runs recovered from
-    dead workers, runs published again."""
+    tasks, periods settled, ended runs told to their downstream runs, runs past their start deadline, runs queued, runs
+    published, runs recovered from dead workers, runs published again."""
 
     schedules: int = 0
     fired: int = 0
     noted: int = 0
     periods: int = 0
     accepted: int = 0
+    expired: int = 0
     released: int = 0
     published: int = 0
     recovered: int = 0
@@ -72,6 +75,7 @@ class Dispatcher:
         self.publisher = publisher or Publisher()
         self._waiter = Waiter()
         self._stop = threading.Event()
+        self._lanes = Cursor()
         self._rescue_at = self._beat_at = self._periods_at = 0.0
         self._reached_at = -math.inf
         self._started_at = datetime.now(UTC)
@@ -112,10 +116,12 @@ class Dispatcher:
         report.full |= report.periods >= PERIODS_BATCH
         while (told := accept_ended(now, actor=self.name)) > 0:
             report.accepted += told
-        released = release_ready(now, actor=self.name)
+        report.expired = expire(now, actor=self.name)
+        released = release_ready(now, actor=self.name, cursor=self._lanes)
         report.released = len(released)
         report.published = self.publisher.publish(packed(released))
-        report.full |= len(released) >= BATCH
+        there_may_be_more = len(released) >= BATCH or (bool(released) and self._lanes.after is not None)
+        report.full |= there_may_be_more or report.expired >= BATCH
 
     def _settle_periods(self, now: datetime) -> int:
         """Runs may wait for periods by the hundred thousand, and each is looked up: where that takes long, it takes no

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from random import Random
 
 from django.conf import settings
 from django.db import connection, transaction
 
-from dispatcher_app.gates import Candidate, Slots, full_limits, lock_slots
-from tasks_app import rowset, transitions
-from tasks_app.models import Pool, TaskVersion
+from dispatcher_app import overlapping
+from dispatcher_app.gates import Opening, openings, passes
+from dispatcher_app.lanes import Candidate, Cursor, Lane, candidates, due_lanes
+from dispatcher_app.limits import Room, measure
+from tasks_app import fairness, rowset, transitions
+from tasks_app.fairness import LONG_AGO, PoolLimit, choose
+from tasks_app.models import Pool, Run, TaskVersion
 
 BATCH = 5000
+# Few runs of each lane are read at first, and more of those lanes that turn out to be the best.
+LEAST_OF_A_LANE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,55 +34,199 @@ class Released:
     executor: str
 
 
-def release_ready(now: datetime, *, actor: str, limit: int = BATCH) -> list[Released]:
-    """Queue up to `limit` waiting runs, best priority first. Two dispatchers never take the same run or slot."""
+@dataclass(slots=True)
+class Selection:
+    """The runs that start, in order, and what was known of the limits; what overlap has decided on other runs."""
+
+    chosen: list[Candidate] = field(default_factory=list)
+    room: Room | None = None
+    overlapped: overlapping.Decisions = field(default_factory=overlapping.Decisions)
+
+
+def release_ready(now: datetime, *, actor: str, limit: int = BATCH, cursor: Cursor | None = None) -> list[Released]:
+    """Queue up to `limit` waiting runs, best effective priority first, keys of a task by turns.
+
+    Two dispatchers never take the same run or slot. `cursor` is kept by the caller from one call to the next, so that
+    all lanes get their turn when there are more than one look takes.
+    """
     with transaction.atomic():
-        slots = full_limits()
-        admitted: list[Candidate] = []
-        first = True
-        while len(admitted) < limit:
-            wanted = limit - len(admitted)
-            batch = _candidates(now, wanted, slots, [candidate.id for candidate in admitted])
-            if not batch:
-                break
-            taken = lock_slots(batch, slots, wait=first).admit(batch)
-            first = False
-            admitted += taken
-            # A short batch was all there is; a full one may hide others behind tasks that have just filled up.
-            if len(batch) < wanted or len(taken) == len(batch):
-                break
-        if not admitted:
+        _plan_for_rows()
+        selection = select(now, limit=limit, cursor=cursor, lock=True)
+        overlapping.apply(selection.overlapped, now=now, actor=actor)
+        chosen = selection.chosen
+        if not chosen:
             return []
+        assert selection.room is not None
+        _follow_their_tasks(chosen, selection.room)
         sweep_at = now + timedelta(seconds=settings.SCHEDULER_SWEEP_SECONDS)
-        moved = set(transitions.enqueue([c.id for c in admitted], now=now, sweep_at=sweep_at, actor=actor))
-        return describe([candidate for candidate in admitted if candidate.id in moved])
+        moved = set(transitions.enqueue([run.id for run in chosen], now=now, sweep_at=sweep_at, actor=actor))
+        chosen = [run for run in chosen if run.id in moved]
+        _count_starts(chosen, selection.room, now)
+        return describe(chosen)
 
 
-def describe(candidates: list[Candidate]) -> list[Released]:
+def select(now: datetime, *, limit: int = BATCH, cursor: Cursor | None = None, lock: bool) -> Selection:
+    """Which runs the next tick starts, without moving any. With `lock` the runs and their limits are locked."""
+    lanes = _without_closed(due_lanes(now, cursor), now)
+    if not lanes:
+        return Selection()
+    room = measure(lanes, now, lock=lock)
+    # With the limits of the task as they are under the lock.
+    lanes = [replace(lane, task=room.tasks[lane.task.id]) for lane in lanes]
+    overlapped, arrived = overlapping.look(lanes, room, now, lock=lock)
+    limits = _limits(lanes, room, limit)
+    chosen = _choose([lane for lane in lanes if not lane.task.decides], arrived, room, limits, lock)
+    return Selection(chosen, room, overlapped)
+
+
+def describe(runs: Sequence[Candidate]) -> list[Released]:
     """Look up pool names and executors: two queries for any number of runs."""
-    pools = dict(Pool.objects.filter(pk__in={c.pool_id for c in candidates}).values_list("pk", "name"))
-    versions = TaskVersion.objects.filter(pk__in={c.version_id for c in candidates})
+    if not runs:
+        return []
+    pools = dict(Pool.objects.filter(pk__in={run.pool_id for run in runs}).values_list("pk", "name"))
+    versions = TaskVersion.objects.filter(pk__in={run.version_id for run in runs})
     executors = dict(versions.values_list("pk", "executor"))
-    return [Released(c.id, c.attempt, pools[c.pool_id], c.version_id, executors[c.version_id]) for c in candidates]
+    return [Released(r.id, r.attempt, pools[r.pool_id], r.version_id, executors[r.version_id]) for r in runs]
 
 
-def _candidates(now: datetime, limit: int, slots: Slots, taken: list[int]) -> list[Candidate]:
-    """Lock the best waiting runs; what stands behind a closed gate is left out here, not fetched and dropped."""
-    excluded, params = "", [rowset.moment(now)]
-    for column, keys in (("task_id", slots.full_tasks), ("pool_id", slots.full_pools), ("id", taken)):
-        if keys:
-            excluded += (
-                f" AND NOT EXISTS (SELECT 1 FROM {rowset.table('x', {'id': 'bigint'})} WHERE x.id = run.{column})"
+def _plan_for_rows() -> None:
+    """Keep PostgreSQL from compiling statements that touch a few rows each time: that would take longer than they."""
+    if rowset.is_postgresql():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL jit = off")
+
+
+def _without_closed(lanes: list[Lane], now: datetime) -> list[Lane]:
+    """Leave out tasks whose rate or resources are closed at a first look, so that their limits need not be locked."""
+    asked = [lane for lane in lanes if (lane.task.rate_limit or lane.task.uses_resources) and not lane.task.decides]
+    if not asked:
+        return lanes
+    room = measure(asked, now, lock=False)
+    closed = {lane.task.id for lane in asked if any(o.free <= 0 and _of_task(o) for o in openings(lane, room))}
+    return [lane for lane in lanes if lane.task.id not in closed]
+
+
+def _of_task(opening: Opening) -> bool:
+    return opening.gate not in ("key", "backfill")
+
+
+def _choose(
+    lanes: Sequence[Lane], arrived: list[Candidate], room: Room, limits: fairness.Limits, lock: bool
+) -> list[Candidate]:
+    """The best of `arrived` and of the runs of the lanes, within all limits.
+
+    Of each lane only a part is read; where all of that part starts and there may be more, more is read and the choice
+    made again: so the order between lanes is the same as if all had been read.
+    """
+    assert limits.most is not None
+    passing = {lane: number for lane in lanes if (number := passes(lane, room, limits.most)) > 0}
+    most = max(LEAST_OF_A_LANE, 2 * limits.most // max(len(passing), 1))
+    read = {lane: min(number, most) for lane, number in passing.items()}
+    runs = dict(zip(read, candidates(list(read.items()), room.now, lock=lock), strict=True))
+    while True:
+        by_id = {run.id: run for of_lane in (*runs.values(), arrived) for run in of_lane}
+        ids = choose([_fair(run, room) for run in by_id.values()], limits)
+        taken = set(ids)
+        more = {
+            lane: min(passing[lane], number * 4)
+            for lane, number in read.items()
+            if number < passing[lane] and len(runs[lane]) == number and runs[lane][-1].id in taken
+        }
+        if not more:
+            return [by_id[id] for id in ids]
+        read |= more
+        runs |= zip(more, candidates(list(more.items()), room.now, lock=lock), strict=True)
+
+
+def _fair(run: Candidate, room: Room) -> fairness.Candidate:
+    return fairness.Candidate(
+        run.id,
+        run.task_id,
+        room.tasks[run.task_id].pool,
+        run.priority,
+        run.due_at,
+        run.key or None,
+        run.weight,
+        run.backfill or None,
+    )
+
+
+def _limits(lanes: Sequence[Lane], room: Room, limit: int) -> fairness.Limits:
+    """The room as the choice wants it."""
+    groups: dict[int, int] = {}
+    keys: dict[fairness.Place, int] = {}
+    batches: dict[int, int] = {}
+    uses: dict[int, dict[Hashable, int]] = {}
+    shared: dict[Hashable, PoolLimit] = {}
+    for lane in lanes:
+        for opening in openings(lane, room):
+            match opening.gate:
+                case "overlap" | "rate":
+                    groups[lane.task.id] = min(groups.get(lane.task.id, limit), opening.free)
+                case "key":
+                    keys[lane.place] = opening.free
+                case "backfill":
+                    batches[lane.backfill] = opening.free
+                case "pool":
+                    pass
+                case _:
+                    name = (opening.gate, opening.subject.id)
+                    uses.setdefault(lane.task.id, {})[name] = opening.amount
+                    shared[name] = PoolLimit(opening.total or opening.free, max(opening.free, 0))
+    return fairness.Limits(
+        room.now,
+        pools={pool.name: PoolLimit(pool.slots, max(pool.slots - pool.used, 0)) for pool in room.pools.values()},
+        groups=groups,
+        keys=keys,
+        live={(task, key or None): number for (task, key), number in room.live_of_key.items()},
+        last_started=_last_started(lanes, room.now),
+        batches=batches,
+        uses={task: list(amounts.items()) for task, amounts in uses.items()},
+        shared=shared,
+        most=limit,
+    )
+
+
+def _last_started(lanes: Iterable[Lane], now: datetime) -> dict[fairness.Place, datetime]:
+    """Whose turn it is among the keys of a task. When runs without a key last started is not known: they get their turn
+    among the keys by lot, so that neither side waits for ever."""
+    found = {lane.place: lane.last_started for lane in lanes if lane.last_started is not None}
+    served: dict[int, list[datetime]] = {}
+    for (task_id, _key), at in found.items():
+        served.setdefault(task_id, []).append(at)
+    for task_id in served.keys() & {lane.task.id for lane in lanes if not lane.key}:
+        # The same for every look at one moment, so that an explanation agrees with the tick.
+        lot = Random(f"{task_id} {now}").randint(0, len(served[task_id]))  # noqa: S311  (nothing secret)
+        found[task_id, None] = sorted(served[task_id])[lot - 1] + timedelta(microseconds=1) if lot else LONG_AGO
+    return found
+
+
+def _follow_their_tasks(runs: list[Candidate], room: Room) -> None:
+    """A run starts in the pool that its task has now, also when it was planned before the task moved there."""
+    strays: dict[int, list[int]] = {}
+    for place, run in enumerate(runs):
+        pool_id = room.tasks[run.task_id].pool_id
+        if run.pool_id != pool_id:
+            strays.setdefault(pool_id, []).append(run.id)
+            runs[place] = Candidate(run.id, run.attempt, run.task_id, pool_id, run.version_id)
+    for pool_id, ids in strays.items():
+        Run.objects.filter(pk__in=ids).update(pool_id=pool_id)
+
+
+def _count_starts(runs: Sequence[Candidate], room: Room, now: datetime) -> None:
+    """Write down the starts that count against a rate."""
+    of_resources = {id for id, resource in room.resources.items() if resource.rate is not None}
+    rated = {
+        id
+        for id, task in room.tasks.items()
+        if task.rate_limit or any(resource in of_resources for resource, _ in room.uses.get(id, ()))
+    }
+    started = [{"task": run.task_id} for run in runs if run.task_id in rated]
+    if started:
+        at = "%s::timestamptz" if rowset.is_postgresql() else "%s"
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"""INSERT INTO tasks_app_ratestart (task_id, at)
+                SELECT task, {at} FROM {rowset.table("k", {"task": "bigint"})}""",
+                [rowset.moment(now), rowset.encode(started)],
             )
-            params.append(rowset.encode({"id": key} for key in keys))
-    lock = " FOR UPDATE OF run SKIP LOCKED" if rowset.is_postgresql() else ""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""SELECT run.id, run.attempt, run.task_id, run.pool_id, run.version_id
-            FROM tasks_app_run AS run JOIN tasks_app_task AS task ON task.id = run.task_id
-            WHERE run.state = 'waiting' AND run.upstream_ready AND NOT run.held AND run.due_at <= %s
-            AND NOT task.paused{excluded}
-            ORDER BY run.priority DESC, run.due_at, run.id LIMIT {int(limit)}{lock}""",
-            params,
-        )
-        return [Candidate(*row) for row in cursor.fetchall()]

@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from django.db.models import Count, F, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 
-from dispatcher_app.gates import Candidate
+from dispatcher_app.lanes import Candidate
 from dispatcher_app.release import Released, describe
 from tasks_app import rowset, transitions
 from tasks_app.models import Run

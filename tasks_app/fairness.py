@@ -9,7 +9,7 @@ behind others of its key lends them its priority.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from heapq import heapify, heappop, heapreplace
@@ -21,7 +21,8 @@ Place = tuple[int, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A run that could start. `weight` is how many slots of its pool it takes; `key` its concurrency key, if any."""
+    """A run that could start. `weight` is how many slots of its pool it takes; `key` its concurrency key, if any;
+    `batch` what it was planned with (a backfill), if anything."""
 
     id: int
     group: int
@@ -30,11 +31,12 @@ class Candidate:
     since: datetime
     key: str | None = None
     weight: int = 1
+    batch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PoolLimit:
-    """Slots of a pool, and how many of them are free."""
+    """Slots of a pool, or units of something else that runs share, and how many of them are free."""
 
     slots: int
     free: int
@@ -42,12 +44,13 @@ class PoolLimit:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is left at `now`; a pool, group or key that is not named has no limit.
+    """What is left at `now`; a pool, group, key or batch that is not named has no limit.
 
-    `pools` by name, `groups` free runs by group, `keys` free runs by place. `live` and `last_started` by place say
-    whose turn it is. `most` bounds the answer. `ageing` is the wait that is worth one point of priority. A run
-    that is too heavy for the slots that are free and has waited for `patience` keeps them: what comes after it in its
-    pool waits until it fits.
+    `pools` by name, `groups` free runs by group, `keys` free runs by place, `batches` free runs by batch. `uses` says
+    by group what else each of its runs takes, as (name, amount), and `shared` how much there is of it. `live` and
+    `last_started` by place say whose turn it is. `most` bounds the answer. `ageing` is the wait that is worth one point
+    of priority. A run that is too heavy for the slots that are free and has waited for `patience` keeps them: what
+    comes after it in its pool waits until it fits. The same holds for what is shared.
     """
 
     now: datetime
@@ -56,6 +59,9 @@ class Limits:
     keys: Mapping[Place, int] = field(default_factory=dict)
     live: Mapping[Place, int] = field(default_factory=dict)
     last_started: Mapping[Place, datetime] = field(default_factory=dict)
+    batches: Mapping[int, int] = field(default_factory=dict)
+    uses: Mapping[int, Sequence[tuple[Hashable, int]]] = field(default_factory=dict)
+    shared: Mapping[Hashable, PoolLimit] = field(default_factory=dict)
     most: int | None = None
     ageing: timedelta = timedelta(seconds=30)
     patience: timedelta = timedelta(minutes=1)
@@ -68,6 +74,9 @@ def effective_priority(candidate: Candidate, limits: Limits) -> float:
 
 def choose(candidates: Iterable[Candidate], limits: Limits) -> list[int]:
     """The ids of the runs to start, in order. Takes O(n log n) for n candidates."""
+    candidates = list(candidates)
+    if _nothing_decides(candidates, limits):
+        return [each.id for each in sorted(candidates, key=lambda each: _order(each, limits))]
     groups: dict[int, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         groups[candidate.group].append(candidate)
@@ -88,10 +97,22 @@ def choose(candidates: Iterable[Candidate], limits: Limits) -> list[int]:
     return chosen
 
 
+def _nothing_decides(candidates: Sequence[Candidate], limits: Limits) -> bool:
+    """Whether all of them start and no turns are to be taken, as most of the time."""
+    if limits.pools or limits.groups or limits.keys or limits.batches or limits.shared:
+        return False
+    fits = limits.most is None or len(candidates) <= limits.most
+    return fits and all(each.key is None for each in candidates)
+
+
+def _order(candidate: Candidate, limits: Limits) -> tuple[float, datetime, int]:
+    return (-effective_priority(candidate, limits), candidate.since, candidate.id)
+
+
 def _turns(group: Sequence[Candidate], limits: Limits) -> list[Candidate]:
     """The runs of one group in the order of turns of its keys; runs without a key share one turn."""
     by_key: dict[str | None, list[Candidate]] = defaultdict(list)
-    for candidate in sorted(group, key=lambda each: (-effective_priority(each, limits), each.since, each.id)):
+    for candidate in sorted(group, key=lambda each: _order(each, limits)):
         by_key[candidate.key].append(candidate)
     turns = []
     for key, queue in by_key.items():
@@ -139,35 +160,44 @@ class _Room:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._pools = {name: pool.free for name, pool in limits.pools.items()}
         self._groups = dict(limits.groups)
         self._keys = dict(limits.keys)
+        self._batches = dict(limits.batches)
+        self._limit_of: dict[Hashable, PoolLimit] = {("pool", name): pool for name, pool in limits.pools.items()}
+        self._limit_of |= limits.shared
+        self._free = {name: limit.free for name, limit in self._limit_of.items()}
 
     def take(self, candidate: Candidate) -> bool:
         """Whether the run fits; if so its slots are taken."""
         place = (candidate.group, candidate.key)
         if self.group_is_full(candidate.group) or self._keys.get(place, 1) <= 0:
             return False
-        if not self._take_from_pool(candidate):
+        if candidate.batch is not None and self._batches.get(candidate.batch, 1) <= 0:
+            return False
+        if not self._take_shared(candidate):
             return False
         if candidate.group in self._groups:
             self._groups[candidate.group] -= 1
         if place in self._keys:
             self._keys[place] -= 1
+        if candidate.batch in self._batches:
+            self._batches[candidate.batch] -= 1
         return True
 
     def group_is_full(self, group: int) -> bool:
         return self._groups.get(group, 1) <= 0
 
-    def _take_from_pool(self, candidate: Candidate) -> bool:
-        free = self._pools.get(candidate.pool)
-        if free is None:
+    def _take_shared(self, candidate: Candidate) -> bool:
+        wanted = [(("pool", candidate.pool), candidate.weight), *self._limits.uses.get(candidate.group, ())]
+        wanted = [(name, amount) for name, amount in wanted if name in self._free]
+        short = [(name, amount) for name, amount in wanted if amount > self._free[name]]
+        if not short:
+            for name, amount in wanted:
+                self._free[name] -= amount
             return True
-        if candidate.weight <= free:
-            self._pools[candidate.pool] = free - candidate.weight
-            return True
+        (name, amount), *others = short
         patient = self._limits.now - candidate.since < self._limits.patience
-        if not patient and candidate.weight <= self._limits.pools[candidate.pool].slots:
+        if not patient and not others and amount <= self._limit_of[name].slots:
             # Else light runs would take each slot as it comes free, and a heavy one would never see enough of them.
-            self._pools[candidate.pool] = 0
+            self._free[name] = 0
         return False

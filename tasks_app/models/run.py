@@ -7,6 +7,7 @@ from operator import or_
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Coalesce
 from django.utils.translation import gettext_lazy as _
 
 from tasks_app.models.backfill import Backfill
@@ -105,25 +106,28 @@ class Run(models.Model):
             models.CheckConstraint(condition=Q(state__in=sorted(RunState)), name="run_state_known"),
         )
         indexes = (
-            # Reader: release.candidates, best first.
+            # Reader: lanes, the ready runs of one task, key, priority and backfill in the order in which they fall due.
             models.Index(
-                models.F("priority").desc(),
+                "task",
+                "concurrency_key",
+                "priority",
+                Coalesce("backfill", 0),
                 "due_at",
                 "id",
-                name="run_ready",
-                condition=Q(state=RunState.WAITING.value, upstream_ready=True, held=False),
-            ),
-            # Reader: lanes, the ready runs of one task, key and priority in the order in which they fall due.
-            models.Index(
-                fields=("task", "concurrency_key", "priority", "due_at", "id"),
                 name="run_lane",
                 condition=Q(state=RunState.WAITING.value, upstream_ready=True, held=False),
             ),
-            # Reader: release.expire.
+            # Reader: lanes, whose turn it is among the keys of a task.
+            models.Index(
+                fields=("task", "concurrency_key", "queued_at"),
+                name="run_last_of_key",
+                condition=Q(queued_at__isnull=False) & ~Q(concurrency_key=""),
+            ),
+            # Reader: expiry.expire. A retry is past its first start, and so past the deadline for it.
             models.Index(
                 fields=("expires_at",),
                 name="run_expiring",
-                condition=Q(state=RunState.WAITING.value, expires_at__isnull=False),
+                condition=Q(state=RunState.WAITING.value, expires_at__isnull=False, attempt=1),
             ),
             # Reader: noting.note_ended.
             models.Index(
@@ -138,8 +142,11 @@ class Run(models.Model):
             models.Index(fields=("task", "nominal_at"), name="run_of_instant", condition=Q(nominal_at__isnull=False)),
             # Reader: rescue.unclaimed.
             models.Index(fields=("sweep_at",), name="run_unclaimed", condition=Q(state=RunState.QUEUED.value)),
-            # Readers: gates (live runs of a task, of a pool).
-            models.Index(fields=("task",), name="run_live_of_task", condition=Q(state__in=sorted(LIVE))),
+            # Readers: limits, lanes (live runs of a task and key).
+            models.Index(
+                fields=("task", "concurrency_key"), name="run_live_of_task", condition=Q(state__in=sorted(LIVE))
+            ),
+            # Reader: limits (live runs of a pool).
             models.Index(fields=("pool",), name="run_live_of_pool", condition=Q(state__in=sorted(LIVE))),
             # Readers: rescue.of_lost_workers, a worker's own beat.
             models.Index(fields=("worker_id",), name="run_of_worker", condition=Q(state=RunState.RUNNING.value)),

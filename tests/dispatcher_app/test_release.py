@@ -26,13 +26,12 @@ from tests.tasks_app.making import (
     start,
     state_of,
 )
-from tests.tasks_app.plans import indexes, plans_of, scanned_tables
 
 pytestmark = pytest.mark.django_db
 
 
-def release(**options: int) -> list[int]:
-    return [run.id for run in release_ready(NOW, actor=ACTOR, **options)]
+def release(limit: int = 5000) -> list[int]:
+    return [run.id for run in release_ready(NOW, actor=ACTOR, limit=limit)]
 
 
 def waiting(*ids: int) -> bool:
@@ -204,20 +203,3 @@ def test_two_thousand_runs_take_as_many_statements_as_two():
     many = some(1000)
     assert Run.objects.filter(state=RunState.QUEUED).count() == 1800
     assert many <= few
-
-
-@pytest.mark.postgresql
-@pytest.mark.parametrize("analysed", [False, True])
-def test_candidates_come_from_the_index_of_ready_runs_in_its_order(analysed):
-    task = make_task()
-    old = plan(task, 5000)
-    for id in old[:50]:
-        bring(id, RunState.SUCCEEDED)
-    Run.objects.filter(pk__in=old[50:4000]).update(held=True)
-    if analysed:
-        with connection.cursor() as cursor:
-            cursor.execute("ANALYZE")
-    candidates = plans_of(lambda: release(limit=100))
-    (look,) = [found for found in candidates if found["Node Type"] == "Limit"]
-    assert {index for index in indexes(look) if index.startswith("run_")} == {"run_ready"}
-    assert "tasks_app_run" not in scanned_tables(look)

@@ -10,6 +10,7 @@ from access_app.actors import system_actor, user_actor
 from access_app.models import AuditEntry
 from access_app.roles import grant
 from dispatcher_app.acceptance import accept_ended
+from dispatcher_app.release import release_ready
 from tasks_app.errors import InvalidInput, NotFound, PermissionRefused, StaleEdit
 from tasks_app.models import Run, RunOutput, Schedule, Task, TaskVersion
 from tasks_app.services import schedules, tasks
@@ -282,12 +283,14 @@ def test_runs_that_wait_for_a_deleted_task_end_with_all_below_them(project):
     assert state_of(others) == RunState.WAITING
 
 
-def test_a_task_in_another_pool_competes_there_from_its_next_run_on(project):
+def test_a_task_in_another_pool_competes_there_with_all_that_has_not_started(project):
     task = make_task(project=project)
-    (old,) = plan(task)
+    live, old = plan(task, 2)
+    bring(live, RunState.QUEUED)
     fresh = tasks.update(SYSTEM, task, {"pool": make_pool("big")}, now=NOW)
     (new,) = plan(fresh)
-    assert [Run.objects.get(pk=id).pool.name for id in (old, new)] == ["default", "big"]
+    assert [run.id for run in release_ready(NOW, actor=SYSTEM.name)] == [old, new]
+    assert [Run.objects.get(pk=id).pool.name for id in (live, old, new)] == ["default", "big", "big"]
 
 
 def test_a_new_schedule_starts_in_the_installation_s_zone_by_every_way_in(project, settings, fields):
