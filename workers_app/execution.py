@@ -29,6 +29,7 @@ from workers_app.messages import Pair
 from workers_app.outcomes import outcome_of, without_result
 from workers_app.output import OutputSink, Row, store
 from workers_app.packs import Pack
+from workers_app.retries import first_starts, policy_of
 
 log = structlog.get_logger(__name__)
 
@@ -126,11 +127,13 @@ class Execution:
         wanted = [pair for request, size in zip(requests, sizes, strict=True) for pair in request[:size]]
         # One transaction: a claim whose task cannot be read would be ours for ever, and never begun.
         with transaction.atomic():
-            claimed = transitions.claim(wanted, worker_id=self._worker_id, now=datetime.now(UTC), actor=self._actor)
+            now = datetime.now(UTC)
+            claimed = transitions.claim(wanted, worker_id=self._worker_id, now=now, actor=self._actor)
             self._load_specs({run.version_id for run in claimed})
+            starts = first_starts(claimed, self._specs)
         by_pair: dict[Pair, Active] = {}
         for run in claimed:
-            by_pair[run.id, run.attempt] = self.active[run.id] = Active(self._job(run))
+            by_pair[run.id, run.attempt] = self.active[run.id] = Active(self._job(run, starts.get(run.id, now)))
         # popped: the same pair twice in one batch is one run, not two
         return [
             ([by_pair.pop(pair) for pair in request[:size] if pair in by_pair], request[size:])
@@ -149,7 +152,7 @@ class Execution:
             while len(self._specs) > _REMEMBERED_VERSIONS + len(missing):
                 self._specs.popitem(last=False)
 
-    def _job(self, run: Claimed) -> Job:
+    def _job(self, run: Claimed, first_started_at: datetime) -> Job:
         version = self._specs[run.version_id]
         return Job(
             run_id=run.id,
@@ -161,8 +164,8 @@ class Execution:
             params={**version.params, **run.params},
             timeout_seconds=float(version.timeout_seconds),
             nominal_at=run.nominal_at,
-            retry_count=version.retry_count,
-            retry_delay_seconds=float(version.retry_delay_seconds),
+            retry=policy_of(version),
+            first_started_at=first_started_at,
             retry_on_lost=version.retry_on_lost,
         )
 

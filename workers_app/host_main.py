@@ -20,8 +20,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tasks_app.retry import exception_names
+
 MAX_OUTPUT_JSON = 64 * 1024
 PIECE = 16 * 1024
+MAX_NAMES = 50
 
 
 class RunEnded(BaseException):
@@ -130,7 +133,9 @@ class Host:
         except RunEnded:
             self._outbox.put(["done", place, "ended", "", "", time.monotonic() - began])
         except BaseException as error:  # noqa: BLE001  (whatever a callable raises is a failed run, not a dead host)
-            self._outbox.put(["done", place, "error", _sentence(error), _trace(error), time.monotonic() - began])
+            taken = time.monotonic() - began
+            names = exception_names(error)[:MAX_NAMES]
+            self._outbox.put(["done", place, "error", _sentence(error), _trace(error), taken, *names])
 
     @contextlib.contextmanager
     def _captured(self, place: int) -> Iterator[None]:

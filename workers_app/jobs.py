@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from tasks_app.retry import RetryPolicy
 from tasks_app.states import Reason, RunState
 from workers_app.output import OutputSink
 
@@ -27,15 +28,18 @@ class Job:
     params: dict[str, Any]
     timeout_seconds: float
     nominal_at: datetime | None
-    retry_count: int = 0
-    retry_delay_seconds: float = 0.0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    # When its first attempt started, where the policy asks for it.
+    first_started_at: datetime | None = None
     retry_on_lost: bool = False
 
 
 @dataclass(slots=True)
 class Result:
-    """How it ended. `asked_delay` is the wait in seconds that the run itself asked for before a retry; `busy_seconds`
-    how long a callable took, less what it took to start its process and to record what came of it."""
+    """How it ended. `asked_delay` is the wait in seconds that the run itself asked for before a retry; `retryable` is
+    False where another attempt cannot end otherwise; `exceptions` are the names of the class of what a callable raised
+    and of that one's bases, `status` the HTTP status of an answer; `busy_seconds` how long a callable took, less what
+    it took to start its process and to record what came of it."""
 
     state: RunState
     reason: str = Reason.NONE
@@ -44,6 +48,8 @@ class Result:
     output: Any = None
     asked_delay: float | None = None
     retryable: bool = True
+    exceptions: tuple[str, ...] = ()
+    status: int | None = None
     busy_seconds: float | None = None
 
 

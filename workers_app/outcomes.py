@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from datetime import datetime
 
@@ -9,6 +10,7 @@ from tasks_app import retry
 from tasks_app.moves import Outcome
 from tasks_app.states import Reason, RunState
 from workers_app.jobs import Active, Control, Result
+from workers_app.retries import why_not
 
 
 def outcome_of(active: Active, result: Result, now: datetime) -> Outcome:
@@ -27,17 +29,30 @@ def outcome_of(active: Active, result: Result, now: datetime) -> Outcome:
         outcome.reason, outcome.detail = Reason.WORKER_STOPPED, "Its worker was stopped before it could end."
         outcome.state = RunState.WAITING if job.retry_on_lost else RunState.LOST
         outcome.retry_at = now if job.retry_on_lost else None
-    elif result.state in (RunState.FAILED, RunState.TIMED_OUT) and result.retryable:
-        outcome.retry_at = retry.next_attempt(
-            attempt=job.attempt,
-            retry_count=job.retry_count,
-            delay_seconds=job.retry_delay_seconds,
-            now=now,
-            asked_delay=result.asked_delay,
-        )
-        if outcome.retry_at is not None:
-            outcome.state = RunState.WAITING
+    elif result.state in (RunState.FAILED, RunState.TIMED_OUT):
+        _decide(outcome, active, result, now)
     return outcome
+
+
+def _decide(outcome: Outcome, active: Active, result: Result, now: datetime) -> None:
+    job = active.job
+    if not result.retryable:
+        if job.attempt <= job.retry.retry_count:
+            outcome.detail = f"{outcome.detail} Not tried again: another attempt could not end otherwise.".strip()
+        return
+    decision = retry.decide(
+        job.retry,
+        retry.Failure(result.exit_code, result.exceptions, result.status),
+        attempt=job.attempt,
+        now=now,
+        first_started_at=job.first_started_at,
+        asked_delay=result.asked_delay,
+        random=random.random,
+    )
+    if decision.at is not None:
+        outcome.state, outcome.retry_at = RunState.WAITING, decision.at
+    else:
+        outcome.detail = f"{outcome.detail} {why_not(decision.why, job.retry)}".strip()
 
 
 def without_result(outcome: Outcome, error: Exception) -> Outcome:

@@ -88,14 +88,16 @@ class Pack:
             if 0 <= place < len(self._entries):
                 self._entries[place][1].feed(stream, text.encode("utf-8", "surrogatepass"))
         elif frame[0] == "done":
-            _kind, place, how, value, trace, seconds = frame
+            _kind, place, how, value, trace, seconds, *names = frame
             self._done = place + 1
             self._current_since = time.monotonic()
             active, sink = self._entries[place]
             if trace:
                 sink.feed("stderr", trace.encode("utf-8", "surrogatepass"))
             sink.close()
-            self._emit(active, sink, replace(self._result(active, how, value), busy_seconds=seconds))
+            self._emit(
+                active, sink, replace(self._result(active, how, value), exceptions=tuple(names), busy_seconds=seconds)
+            )
             self._terminated_at, self._why = _NEVER, None
 
     def _result(self, active: Active, how: str, value: Any) -> Result:

@@ -20,6 +20,15 @@ def give(value: Any = None) -> Any:
     return value
 
 
+class Refused(ValueError):
+    """An error of a package's own."""
+
+
+@scheduler_callable
+def refuse() -> None:
+    raise Refused
+
+
 @scheduler_callable
 def nested(depth: int) -> Any:
     value: list[Any] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -166,6 +167,71 @@ def test_a_failure_is_tried_again_while_the_task_allows_it(worker, body, result,
     id = queued(retry_count=retry_count)
     worker.execute([(id, 1)], "default")
     assert (row(id).state, row(id).attempt) == (state, attempt)
+
+
+NEVER = {"exit_codes": [3], "exceptions": ["LookupError"], "statuses": ["429"]}
+
+
+@pytest.mark.parametrize(
+    ("result", "final"),
+    [
+        (Result(RunState.FAILED, exit_code=3), True),
+        (Result(RunState.FAILED, exit_code=4), False),
+        (Result(RunState.FAILED, exit_code=1, exceptions=("KeyError", "LookupError", "Exception")), True),
+        (Result(RunState.FAILED, exit_code=1, exceptions=("ValueError", "Exception")), False),
+        (Result(RunState.FAILED, status=429, asked_delay=9.0), True),
+        (Result(RunState.FAILED, status=503), False),
+    ],
+)
+def test_what_the_task_calls_final_is_not_tried_again_and_says_so(worker, body, result, final):
+    body(lambda _job, _control, _sink: replace(result, detail="It broke."))
+    id = queued(retry_count=5, never_retry=NEVER)
+    worker.execute([(id, 1)], "default")
+    run = row(id)
+    if final:
+        assert (run.state, run.attempt) == ("failed", 1)
+        assert run.reason_detail == "It broke. Not tried again: the task says that this failure is final (never_retry)."
+    else:
+        assert (run.state, run.attempt, run.reason_detail) == ("waiting", 2, "It broke.")
+
+
+def test_the_last_attempt_says_that_none_is_left_and_a_task_without_retries_says_nothing(worker, body):
+    body(gives(RunState.FAILED, detail="It broke."))
+    single, last = queued(), queued(retry_count=1)
+    Run.objects.filter(pk=last).update(attempt=2)
+    worker.execute([(single, 1)], "default")
+    worker.execute([(last, 2)], "default")
+    assert [row(id).reason_detail for id in (single, last)] == ["It broke.", "It broke. Retries used up: 1 of 1."]
+
+
+def test_the_delay_doubles_up_to_the_cap_and_is_spread_by_chance(worker, body, monkeypatch):
+    monkeypatch.setattr("workers_app.outcomes.random.random", lambda: 0.25)
+    body(gives(RunState.FAILED))
+    fields = {"retry_count": 9, "retry_delay_seconds": 100, "retry_cap_seconds": 300}
+    for attempt, jitter, seconds in ((1, False, 100), (2, False, 200), (3, False, 300), (3, True, 75)):
+        id = queued(**fields, retry_jitter=jitter)
+        Run.objects.filter(pk=id).update(attempt=attempt)
+        before = datetime.now(UTC)
+        worker.execute([(id, attempt)], "default")
+        assert timedelta(seconds=seconds) <= row(id).due_at - before < timedelta(seconds=seconds + 20)
+
+
+def test_the_budget_for_retries_counts_from_the_first_start(worker, body):
+    body(gives(RunState.FAILED, detail="It broke."))
+    fields = {"retry_count": 9, "retry_delay_seconds": 1, "retry_jitter": False, "retry_budget_seconds": 60}
+    fresh, within, beyond = queued(**fields), queued(**fields), queued(**fields)
+    for id, seconds in ((within, 30), (beyond, 59.5)):
+        Run.objects.filter(pk=id).update(attempt=3)
+        for attempt, ago in ((1, seconds), (2, 5)):
+            at = datetime.now(UTC) - timedelta(seconds=ago)
+            RunEvent.objects.create(run_id=id, at=at, from_state="queued", to_state="running", attempt=attempt)
+    worker.execute([(fresh, 1)], "default")
+    worker.execute([(within, 3)], "default")
+    worker.execute([(beyond, 3)], "default")
+    assert [row(id).state for id in (fresh, within, beyond)] == ["waiting", "waiting", "failed"]
+    assert row(beyond).reason_detail == (
+        "It broke. Not tried again: it would start more than 60 s after its first start (retry_budget_seconds)."
+    )
 
 
 def test_the_delay_that_a_run_asks_for_is_kept(worker, body):

@@ -221,6 +221,14 @@ def test_killing_a_call_that_cleans_up_for_long_ends_it_at_once_and_no_other(war
     assert time.monotonic() - asked < 20
 
 
+def test_what_a_call_raises_is_told_by_class_and_bases(warm):
+    result, _lines = call(warm, "give", unknown=1)
+    assert result.exceptions == ("TypeError", "Exception", "BaseException")
+    assert call(warm, "give", value=1)[0].exceptions == ()
+    refused, _lines = call(warm, "refuse")
+    assert refused.exceptions[:2] == ("tests.workers_app.callables.Refused", "ValueError")
+
+
 def test_an_idle_host_that_was_killed_costs_no_run(warm):
     pid = call(warm, "pid")[0].output
     (host,) = [host for host in warm._idle if host.pid == pid]

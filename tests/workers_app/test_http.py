@@ -146,6 +146,7 @@ def test_the_status_decides_and_only_passing_troubles_are_tried_again(server, st
     params = {"expected_statuses": expected} if expected else {}
     result, lines = call(server.says(status), **params)
     assert (result.state, result.retryable, result.output["status"]) == (state, retryable, status)
+    assert result.status == (status if state is RunState.FAILED else None)
     assert lines[0].startswith(f"HTTP {status}")
 
 

@@ -110,6 +110,7 @@ def _judge(response: httpx.Response, params: dict[str, Any], sink: OutputSink) -
         output=output,
         asked_delay=_retry_after(response.headers.get("retry-after")),
         retryable=status in _RETRYABLE,
+        status=status,
     )
 
 
