@@ -226,5 +226,5 @@ def _quarantine(broken: Sequence[tuple[Schedule, str]]) -> None:
             "schedule cannot be read and is set aside", schedule=schedule.pk, task=schedule.task_id, error=problem
         )
         schedule.error = clipped(problem, 500)
-        schedule.next_fire_at = None
-        schedule.save(update_fields=["error", "next_fire_at"])
+        schedule.next_fire_at = schedule.next_run_at = None
+        schedule.save(update_fields=["error", "next_fire_at", "next_run_at"])

@@ -99,12 +99,12 @@ MAX_BATCH_LINES = 500
 
 
 def upcoming_fires(tasks: QuerySet[Task], *, now: datetime, count: int) -> list[Schedule]:
-    """The `count` schedules of these tasks that fire next, soonest first."""
-    return list(
-        Schedule.objects.filter(task__in=tasks, task__paused=False, enabled=True, next_fire_at__gt=now)
-        .select_related("task")
-        .order_by("next_fire_at", "id")[:count]
-    )
+    """The `count` schedules of these tasks that run next, soonest first: see Schedule.shown_next_at."""
+    active = Schedule.objects.filter(task__in=tasks, task__paused=False, enabled=True).select_related("task")
+    # Apart, so that each is read along its index no further than wanted.
+    without = active.filter(calendar=None, next_fire_at__gt=now).order_by("next_fire_at", "id")[:count]
+    moved = active.filter(calendar__isnull=False, next_run_at__gt=now).order_by("next_run_at", "id")[:count]
+    return sorted([*without, *moved], key=lambda schedule: (schedule.shown_next_at or now, schedule.pk))[:count]
 
 
 def last_outcomes(task_ids: Iterable[int], *, count: int) -> dict[int, list[tuple[int, str]]]:

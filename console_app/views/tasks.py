@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.paginator import Paginator
-from django.db.models import Min, Q
+from django.db.models import Case, Min, Q, When
 from django.http import HttpRequest, HttpResponseBase, QueryDict
 from django.utils.translation import gettext as _
 
@@ -29,7 +29,11 @@ def task_list(request: HttpRequest, actor: Actor) -> HttpResponseBase:
     matching = TaskFilter(query, queryset=visible)
     found = matching.qs if matching.is_valid() else visible.none()
     found = found.annotate(
-        next_fire_at=Min("schedules__next_fire_at", filter=Q(schedules__enabled=True))
+        # A schedule with a calendar shows when it really runs.
+        next_fire_at=Min(
+            Case(When(schedules__calendar=None, then="schedules__next_fire_at"), default="schedules__next_run_at"),
+            filter=Q(schedules__enabled=True),
+        )
     ).prefetch_related("schedules")
     shown = Paginator(found.order_by("name", "pk"), PAGE_SIZE).get_page(query.get("page"))
     projects = list(queries.projects_visible_to(actor))

@@ -20,7 +20,7 @@ from access_app.api.fields import (
 from tasks_app.api.shapes import _PRIORITY
 from tasks_app.dependencies import TriggerRule
 from tasks_app.errors import InvalidInput
-from tasks_app.models.schedule import CatchUp, GapPolicy, RepeatPolicy, ScheduleKind
+from tasks_app.models.schedule import CalendarAction, CatchUp, GapPolicy, RepeatPolicy, ScheduleKind
 from tasks_app.models.task import Overlap, PauseMode
 from tasks_app.periods import PeriodPolicy, Unit
 from tasks_app.services.dependencies import MOST_PERIODS_BACK
@@ -124,6 +124,18 @@ class BatchAnswer(serializers.Serializer[Any]):
     ids = serializers.ListField(child=serializers.IntegerField(), help_text="Run ids in the order of the items.")
 
 
+@extend_schema_field({"oneOf": [{"type": "integer"}, {"type": "string"}], "nullable": True})
+class CalendarField(serializers.Field[Any, Any, Any, Any]):
+    """A calendar by its id or its name."""
+
+    default_error_messages = {"invalid": _("Give the id or the name of a calendar.")}
+
+    def to_internal_value(self, data: Any) -> int | str:
+        if isinstance(data, bool) or not isinstance(data, int | str) or not data:
+            self.fail("invalid")
+        return data
+
+
 class ScheduleBody(StrictSerializer):
     kind = ChoiceField(choices=ScheduleKind.choices, required=False, help_text=_("Default: cron."))
     expression = TextField(max_length=256, allow_blank=True, required=False)
@@ -137,6 +149,22 @@ class ScheduleBody(StrictSerializer):
     catch_up = ChoiceField(choices=CatchUp.choices, required=False)
     catch_up_window_seconds = IntegerField(min_value=0, max_value=MAX_INT, required=False)
     max_catch_up = IntegerField(min_value=1, max_value=10_000, required=False)
+    jitter_seconds = IntegerField(
+        min_value=0, max_value=MAX_INT, required=False, help_text=_("Runs are spread over so many seconds.")
+    )
+    calendar = CalendarField(
+        allow_null=True,
+        required=False,
+        help_text=_("The id or the name of a calendar; of two of one name that of the project is meant. null = none."),
+    )
+    calendar_action = ChoiceField(choices=CalendarAction.choices, required=False)
+    start_deadline_seconds = IntegerField(
+        min_value=1,
+        max_value=MAX_INT,
+        allow_null=True,
+        required=False,
+        help_text=_("A run that has not started so long after it was due expires. null = as the task says."),
+    )
     enabled = BooleanField(required=False)
     note = TextField(max_length=500, allow_blank=True, required=False)
 
@@ -165,6 +193,32 @@ class DependencyEditBody(StrictSerializer):
 
     def validate_period(self, value: str | None) -> str:
         return value or ""
+
+
+class HolidaysBody(StrictSerializer):
+    country = TextField(max_length=2, help_text=_("ISO 3166-1, such as DE."))
+    subdivision = TextField(max_length=10, allow_blank=True, required=False, help_text=_("ISO 3166-2, such as BY."))
+    name = TextField(max_length=100, allow_blank=True, required=False)
+
+
+class CalendarEditBody(StrictSerializer):
+    name = TextField(max_length=100)
+    description = TextField(max_length=20_000, allow_blank=True, required=False)
+    document = ObjectField(required=False, help_text=_("`time_zone`, `allowed` and `blackout`: see docs/schedules.md."))
+    holidays = HolidaysBody(many=True, required=False, help_text=_("Public holidays, which are blacked out."))
+    includes = serializers.ListField(
+        child=id_field(), required=False, help_text=_("Ids of calendars whose rules count as well.")
+    )
+
+
+class CalendarBody(CalendarEditBody):
+    project = TextField(
+        max_length=100, allow_null=True, required=False, help_text=_("Name of the project; null: shared by all.")
+    )
+
+
+class CheckQuery(serializers.Serializer[Any]):
+    at = InstantField(required=False, help_text=_("Default: now."))
 
 
 class DependencyBody(DependencyEditBody):

@@ -11,7 +11,13 @@ from access_app.actors import Actor
 from access_app.roles import require_membership
 from tasks_app.errors import InvalidInput
 from tasks_app.models import Pool, Project, Run, Task
-from tasks_app.queries import get_visible, projects_visible_to, runs_visible_to, tasks_visible_to
+from tasks_app.queries import (
+    calendars_visible_to,
+    get_visible,
+    projects_visible_to,
+    runs_visible_to,
+    tasks_visible_to,
+)
 
 DEFAULT_PROJECT = "default"
 
@@ -44,6 +50,27 @@ def named_task(actor: Actor, field: str, task_id: int) -> Task:
     return task
 
 
+def with_calendar(actor: Actor, fields: dict[str, Any], project_id: int | None) -> dict[str, Any]:
+    """The fields of a schedule with its calendar as an object, for a task in that project (None: in any).
+
+    Raises InvalidInput at a calendar that the actor does not see, or of which there are several of that name.
+    """
+    named = fields.get("calendar")
+    if named is None:
+        return fields
+    rows = calendars_visible_to(actor)
+    if isinstance(named, int):
+        found = list(rows.filter(pk=named)) if named < 2**63 else []
+    else:
+        found = list(rows.filter(name=named))
+        own = [calendar for calendar in found if calendar.project_id == project_id]
+        shared = [calendar for calendar in found if calendar.project_id is None]
+        found = own or shared or (found if project_id is None else [])
+    if len(found) != 1:
+        raise InvalidInput(calendar=_("There is no calendar %(name)s.") % {"name": named})
+    return {**fields, "calendar": found[0]}
+
+
 def with_objects(actor: Actor, fields: dict[str, Any], *, new: bool) -> dict[str, Any]:
     """The fields of a task with project and pool as objects, the default project for a new task that names none.
 
@@ -52,13 +79,14 @@ def with_objects(actor: Actor, fields: dict[str, Any], *, new: bool) -> dict[str
     require_membership(actor)
     given = {"project": DEFAULT_PROJECT, **fields} if new else dict(fields)
     if "project" in given:
-        given["project"] = _project(actor, given["project"])
+        given["project"] = named_project(actor, given["project"])
     if "pool" in given:
         given["pool"] = _pool(given["pool"])
     return given
 
 
-def _project(actor: Actor, name: str) -> Project:
+def named_project(actor: Actor, name: str) -> Project:
+    """Raises InvalidInput at `project` when the actor sees none of that name."""
     project = projects_visible_to(actor).filter(name=name).first()
     if project is None:
         raise InvalidInput(project=_("There is no project %(name)s.") % {"name": name})

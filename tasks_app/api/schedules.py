@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from drf_spectacular.utils import extend_schema, inline_serializer
@@ -12,7 +13,7 @@ from rest_framework.response import Response
 from access_app.api.fields import InstantField, instant
 from access_app.api.views import ApiView, ListView, rendered_by
 from tasks_app.api.bodies import PreviewBody, ScheduleBody
-from tasks_app.api.lookups import find_task, named_task
+from tasks_app.api.lookups import find_task, named_task, with_calendar
 from tasks_app.api.shapes import ScheduleSerializer
 from tasks_app.models import Schedule
 from tasks_app.queries import get_visible, schedules_visible_to
@@ -21,6 +22,11 @@ from tasks_app.services import schedules
 
 def schedule_answer(schedule: Schedule, status: int = 200) -> Response:
     return Response(ScheduleSerializer(schedule).data, status=status)
+
+
+def with_instants(fire: dict[str, Any]) -> dict[str, Any]:
+    """A fire as services.schedules shows it, as JSON."""
+    return {name: instant(value) if isinstance(value, datetime) else value for name, value in fire.items()}
 
 
 class TaskSchedulesView(ListView):
@@ -34,10 +40,11 @@ class TaskSchedulesView(ListView):
 
     @extend_schema(operation_id="tasks_schedules_create", request=ScheduleBody, responses={201: ScheduleSerializer})
     def post(self, request: Request, task_id: int) -> Response:  # noqa: ARG002
-        """Add a schedule: `cron` with an `expression`, `interval` with `interval_seconds`, or `once` with `at`."""
+        """Add a schedule: `cron` with an `expression`, `interval` or `fixed_delay` (after the end of the last run) with
+        `interval_seconds`, or `once` with `at`."""
         actor = self.actor
         task = find_task(actor, task_id)
-        fields = self.read(ScheduleBody)
+        fields = with_calendar(actor, self.read(ScheduleBody), task.project_id)
         return schedule_answer(schedules.create(actor, task, fields, now=self.now), 201)
 
 
@@ -54,7 +61,7 @@ class ScheduleView(ApiView):
     def patch(self, request: Request, schedule_id: int) -> Response:  # noqa: ARG002
         """Change some fields; what was due before the change is answered by the old rule."""
         schedule = self._find(schedule_id)
-        fields = self.read(ScheduleBody, partial=True)
+        fields = with_calendar(self.actor, self.read(ScheduleBody, partial=True), schedule.task.project_id)
         return schedule_answer(schedules.update(self.actor, schedule, fields, now=self.now))
 
     @extend_schema(operation_id="schedules_delete", responses={204: None})
@@ -79,6 +86,12 @@ class PreviewView(ApiView):
                         "at": InstantField(),
                         "local": serializers.CharField(help_text="In the zone of the schedule, with its offset."),
                         "badges": serializers.ListField(child=serializers.CharField()),
+                        "nominal_at": InstantField(
+                            required=False, help_text="There only where a calendar has moved the run to `at`."
+                        ),
+                        "latest_at": InstantField(
+                            required=False, help_text="There only with jitter: the run is due between `at` and this."
+                        ),
                     },
                     many=True,
                 ),
@@ -91,7 +104,13 @@ class PreviewView(ApiView):
         fields: dict[str, Any] = self.read(PreviewBody)
         after, count = fields.pop("after", self.now), fields.pop("count")
         task_id = fields.pop("task", None)
-        hash_key = "" if task_id is None else named_task(self.actor, "task", task_id).name
-        answer = schedules.preview(fields, after=after, count=count, hash_key=hash_key)
-        fires = [{**fire, "at": instant(fire["at"])} for fire in answer["fires"]]
-        return Response({**answer, "fires": fires})
+        task = None if task_id is None else named_task(self.actor, "task", task_id)
+        fields = with_calendar(self.actor, fields, task.project_id if task else None)
+        answer = schedules.preview(
+            fields,
+            after=after,
+            count=count,
+            hash_key=task.name if task else "",
+            project_id=task.project_id if task else None,
+        )
+        return Response({**answer, "fires": [with_instants(fire) for fire in answer["fires"]]})

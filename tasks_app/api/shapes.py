@@ -79,8 +79,8 @@ class TaskSerializer(serializers.Serializer[Any]):
 
     @extend_schema_field({"type": "string", "format": "date-time", "nullable": True})
     def get_next_fire_at(self, task: Task) -> str | None:
-        fires = [s.next_fire_at for s in task.schedules.all() if s.enabled and s.next_fire_at is not None]
-        return instant(min(fires)) if fires else None
+        fires = [s.shown_next_at for s in task.schedules.all() if s.enabled]
+        return instant(min(known)) if (known := [fire for fire in fires if fire is not None]) else None
 
 
 class TaskVersionSerializer(serializers.Serializer[Any]):
@@ -118,12 +118,33 @@ class ScheduleSerializer(serializers.Serializer[Any]):
     catch_up = serializers.CharField()
     catch_up_window_seconds = serializers.IntegerField()
     max_catch_up = serializers.IntegerField()
+    jitter_seconds = serializers.IntegerField()
+    calendar = serializers.IntegerField(source="calendar_id", allow_null=True)
+    calendar_action = serializers.CharField()
+    start_deadline_seconds = serializers.IntegerField(allow_null=True)
     enabled = serializers.BooleanField()
     note = serializers.CharField()
     error = serializers.CharField(help_text="Why the dispatcher has put it aside; empty when all is well.")
-    next_fire_at = InstantField(allow_null=True)
+    next_fire_at = InstantField(
+        source="shown_next_at", allow_null=True, help_text="The next that will really run, as the calendar leaves it."
+    )
     created_at = InstantField()
     updated_at = InstantField()
+
+
+class CalendarSerializer(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    name = serializers.CharField()
+    project = serializers.CharField(source="project.name", allow_null=True, default=None, help_text="null: shared.")
+    description = serializers.CharField()
+    document = serializers.DictField()
+    holidays = serializers.ListField(child=serializers.DictField())
+    includes = serializers.SerializerMethodField()
+    created_at = InstantField()
+    updated_at = InstantField()
+
+    def get_includes(self, calendar: Any) -> list[int]:
+        return sorted(one.pk for one in calendar.includes.all())
 
 
 class DependencySerializer(serializers.Serializer[Any]):

@@ -11,17 +11,16 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from access_app.api.fields import InstantField, instant
+from access_app.api.fields import InstantField
 from access_app.api.views import ApiView, ListView, rendered_by
-from tasks_app import cron
 from tasks_app.api.bodies import BatchAnswer, EmptyBody, PauseBody, TriggerBatchBody, TriggerBody, UpcomingQuery
 from tasks_app.api.lookups import find_task, run_rows
 from tasks_app.api.runs import WRONG_STATE
+from tasks_app.api.schedules import with_instants
 from tasks_app.api.shapes import RunSerializer, TaskSerializer, TaskVersionSerializer, render_run, render_runs
 from tasks_app.api.tasks import task_answer
 from tasks_app.errors import InvalidInput
 from tasks_app.filters import RunFilter
-from tasks_app.models import Task
 from tasks_app.queries import counts_by_state
 from tasks_app.services import runs, schedules, tasks
 from tasks_app.statistics import durations_ms, success_rate
@@ -116,7 +115,17 @@ class UpcomingView(ApiView):
                 "paused": serializers.BooleanField(help_text="A paused task does not run at these times."),
                 "results": inline_serializer(
                     "UpcomingFire",
-                    {"at": InstantField(), "local": serializers.CharField(), "schedule": serializers.IntegerField()},
+                    {
+                        "at": InstantField(),
+                        "local": serializers.CharField(),
+                        "schedule": serializers.IntegerField(),
+                        "nominal_at": InstantField(
+                            required=False, help_text="There only where a calendar has moved the run to `at`."
+                        ),
+                        "latest_at": InstantField(
+                            required=False, help_text="There only with jitter: the run is due between `at` and this."
+                        ),
+                    },
                     many=True,
                 ),
             },
@@ -126,21 +135,15 @@ class UpcomingView(ApiView):
         """The next fires of all enabled schedules of the task, soonest first."""
         task = find_task(self.actor, task_id)
         count = self.read_query(UpcomingQuery)["count"]
-        fires = sorted((at, schedule.pk, schedule.time_zone) for schedule, at in self._fires(task, count))[:count]
+        rows = list(task.schedules.all())
+        for schedule in rows:
+            schedule.task = task
+        fires = schedules.shown_fires(rows, now=self.now, count=count)
         results = [
-            {"at": instant(at), "local": at.astimezone(cron.zone(zone)).isoformat(), "schedule": pk}
-            for at, pk, zone in fires
+            {name: value for name, value in with_instants(fire).items() if name != "badges"} | {"schedule": schedule.pk}
+            for schedule, fire in fires
         ]
         return Response({"paused": task.paused, "results": results})
-
-    def _fires(self, task: Task, count: int) -> list[tuple[Any, Any]]:
-        found = []
-        for schedule in task.schedules.all():
-            # One that carries an error has been put aside by the dispatcher: it does not fire.
-            if schedule.enabled and not schedule.error:
-                schedule.task = task
-                found += [(schedule, at) for at in schedules.timing_of(schedule).upcoming(self.now, count)]
-        return found
 
 
 class TaskStatsView(ApiView):

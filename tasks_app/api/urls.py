@@ -7,6 +7,7 @@ from tasks_app.api.backfills import (
     BackfillView,
     TaskBackfillView,
 )
+from tasks_app.api.calendars import CalendarCheckView, CalendarsView, CalendarView
 from tasks_app.api.dependencies import DependenciesView, DependencyView, GraphView
 from tasks_app.api.fires import FiresView
 from tasks_app.api.pools import PoolsView, PoolView
@@ -40,6 +41,9 @@ urlpatterns = routes(
     ("projects/<int:project_id>", ProjectView),
     ("pools", PoolsView),
     ("pools/<int:pool_id>", PoolView),
+    ("calendars", CalendarsView),
+    ("calendars/<int:calendar_id>", CalendarView),
+    ("calendars/<int:calendar_id>/check", CalendarCheckView),
     ("tasks", TasksView),
     ("tasks/<int:task_id>", TaskView),
     ("tasks/<int:task_id>/trigger", TriggerView),

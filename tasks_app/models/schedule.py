@@ -48,13 +48,6 @@ class CalendarAction(models.TextChoices):
     NEXT_ALLOWED = "next_allowed", _("run at the next allowed time")
 
 
-# The time of the next fire to show, in queries; Schedule.shown_next_at is the same in Python.
-SHOWN_NEXT_AT = models.Case(
-    models.When(calendar__isnull=True, then="next_fire_at"),
-    models.When(next_fire_at__isnull=False, then="next_run_at"),
-)
-
-
 class Schedule(models.Model):
     """One rule by which a task fires. `next_fire_at` belongs to the dispatcher."""
 
@@ -93,7 +86,7 @@ class Schedule(models.Model):
     # Instants after this one are those of the rule as it stands; null where nobody knows since when it does.
     rule_since = models.DateTimeField(null=True, editable=False)
     next_fire_at = models.DateTimeField(_("next fire"), null=True, editable=False)
-    # With a calendar: when it next really runs, null where that is not in sight. Without one see next_fire_at.
+    # With a calendar: when it next really runs, null where that is not in sight; without one null.
     next_run_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
@@ -117,6 +110,12 @@ class Schedule(models.Model):
                 name="schedule_due",
                 condition=models.Q(enabled=True, next_fire_at__isnull=False),
             ),
+            # Reader: queries.upcoming_fires, schedules with a calendar in the order in which they really run.
+            models.Index(
+                fields=("next_run_at",),
+                name="schedule_next_run",
+                condition=models.Q(enabled=True, next_run_at__isnull=False),
+            ),
             # Reader: firing.rearm, fixed-delay schedules whose run is under way.
             models.Index(
                 fields=("id",),
@@ -133,7 +132,7 @@ class Schedule(models.Model):
     @property
     def shown_next_at(self) -> datetime | None:
         """When it next really runs, as its calendar leaves it; None where that is not in sight."""
-        return self.next_fire_at if self.calendar_id is None or self.next_fire_at is None else self.next_run_at
+        return self.next_fire_at if self.calendar_id is None else self.next_run_at
 
 
 class LedgerEntry(models.Model):

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import Exists, OuterRef
 from django.utils.translation import gettext as _
 
 from access_app import audit
@@ -14,7 +15,7 @@ from access_app.actors import Actor, system_actor
 from access_app.roles import Verb, require
 from tasks_app import rowset
 from tasks_app.errors import InvalidInput, WrongState
-from tasks_app.models import Task
+from tasks_app.models import Schedule, Task
 from tasks_app.models.task import PauseMode
 from tasks_app.pauses import pause_at
 from tasks_app.retry import should_auto_pause
@@ -90,8 +91,10 @@ def resume_due(now: datetime, *, limit: int = BATCH) -> int:
     """Clear the pauses that are over by the clock. Returns how many.
 
     Nothing waits for this: pauses.pause_at reads them as over already. Any number of dispatchers may do it at once.
+    Instants that fell into the pause and are not answered yet, as after an outage, still need it to be known.
     """
-    due = Task.objects.filter(paused=True, paused_until__isnull=False, paused_until__lte=now)
+    unanswered = Schedule.objects.filter(task=OuterRef("pk"), enabled=True, next_fire_at__lt=OuterRef("paused_until"))
+    due = Task.objects.filter(~Exists(unanswered), paused=True, paused_until__isnull=False, paused_until__lte=now)
     if not due.exists():
         return 0
     with transaction.atomic():

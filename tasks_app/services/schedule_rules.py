@@ -40,6 +40,7 @@ FIELDS = (
     "max_catch_up",
     "note",
 )
+ENGINE_FIELDS = ("fired_until", "rule_since", "next_fire_at", "next_run_at", "error", "updated_at")
 LONGEST_SECONDS = 10 * 366 * 24 * 3600
 MOST_TO_CATCH_UP = 10_000
 _EPOCH = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
@@ -110,15 +111,15 @@ def arm(schedule: Schedule, now: datetime) -> None:
     set_next_run(schedule, now)
 
 
-def set_next_run(schedule: Schedule, now: datetime) -> None:
+def set_next_run(schedule: Schedule, now: datetime, found: calendar_rows.Found | None = None) -> None:
     """Set when the schedule next really runs, where it has a calendar. Raises InvalidInput where that is broken."""
     schedule.next_run_at = None
     if schedule.calendar_id is not None:
         try:
-            found = next_run(schedule, now)
+            fire = next_run(schedule, now, found)
         except CalendarError as error:
             raise InvalidInput(calendar=error.message) from error
-        schedule.next_run_at = found.due_at if found else None
+        schedule.next_run_at = fire.due_at if fire else None
 
 
 def _arm_delay(schedule: Schedule, now: datetime) -> None:

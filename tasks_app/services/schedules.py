@@ -24,6 +24,7 @@ from tasks_app.models import Schedule, Task
 from tasks_app.models.schedule import ScheduleKind
 from tasks_app.queries import calendars_visible_to, get_visible
 from tasks_app.services.schedule_rules import (
+    ENGINE_FIELDS,
     FIELDS,
     MOVING_FIELDS,
     RULE_FIELDS,
@@ -37,9 +38,19 @@ from tasks_app.services.schedule_rules import (
 from tasks_app.timing import Timing
 from tasks_app.wakeup import nudge
 
-__all__ = ["FIELDS", "create", "delete", "expanded", "preview", "timing_of", "upcoming", "update"]
+__all__ = [
+    "FIELDS",
+    "check_new_project",
+    "create",
+    "delete",
+    "expanded",
+    "preview",
+    "shown_fires",
+    "timing_of",
+    "upcoming",
+    "update",
+]
 
-ENGINE_FIELDS = ("fired_until", "rule_since", "next_fire_at", "next_run_at", "error", "updated_at")
 _TICK = timedelta(microseconds=1)
 
 
@@ -102,6 +113,17 @@ def follow_new_name(task: Task, *, now: datetime) -> None:
             schedule.save(update_fields=ENGINE_FIELDS)
 
 
+def check_new_project(task: Task) -> None:
+    """Before a task in another project is saved. Raises InvalidInput where a schedule of it may not take its calendar
+    there."""
+    for schedule in Schedule.objects.filter(task=task, calendar__isnull=False).select_related("calendar"):
+        try:
+            check_calendar(schedule.calendar, task.project_id)
+        except InvalidInput as error:
+            why = _("The calendar %(name)s of its schedule belongs to the old project.")
+            raise InvalidInput(project=why % {"name": str(schedule.calendar)}) from error
+
+
 def delete(actor: Actor, schedule: Schedule, *, now: datetime) -> None:
     """Remove the schedule with its ledger; its runs stay."""
     require(actor, Verb.EDIT, schedule.task.project_id)
@@ -123,16 +145,16 @@ def preview(
     """
     schedule = _fresh(Task(name=hash_key), after)
     assign(schedule, fields)
-    check_calendar(schedule.calendar, project_id)
+    if project_id is not None:
+        check_calendar(schedule.calendar, project_id)
     if schedule.kind == ScheduleKind.FIXED_DELAY:
         schedule.next_fire_at = max(after, schedule.start_at or after)
         after -= _TICK
     try:
-        found = upcoming(schedule, after=after, count=count)
+        fires = _shown(schedule, after, count)
     except CalendarError as error:
         raise InvalidInput(calendar=error.message) from error
-    timing = timing_of(schedule)
-    return {"fires": [_shown(schedule, timing, fire) for fire in found], "expanded": expanded(timing)}
+    return {"fires": fires, "expanded": expanded(timing_of(schedule))}
 
 
 def upcoming(schedule: Schedule, *, after: datetime, count: int, found: Found | None = None) -> list[Fire]:
@@ -151,24 +173,23 @@ def shown_fires(schedules: Sequence[Schedule], *, now: datetime, count: int) -> 
     for schedule in schedules:
         if schedule.enabled and not schedule.error:
             with suppress(cron.CronError, CalendarError):
-                timing = timing_of(schedule)
-                fires += [
-                    (schedule, _shown(schedule, timing, fire))
-                    for fire in upcoming(schedule, after=now, count=count, found=calendars)
-                ]
+                fires += [(schedule, fire) for fire in _shown(schedule, now, count, calendars)]
     return sorted(fires, key=lambda fire: (fire[1]["at"], fire[0].pk))[:count]
 
 
-def _shown(schedule: Schedule, timing: Timing, fire: Fire) -> dict[str, Any]:
-    local = fire.due_at.astimezone(cron.zone(schedule.time_zone)).isoformat()
-    shown: dict[str, Any] = {"at": fire.due_at, "local": local, "badges": _badges(timing, fire)}
-    if fire.due_at != fire.nominal_at:
-        shown["nominal_at"] = fire.nominal_at
-    if schedule.jitter_seconds:
-        limit = latest_start(timing, allowance_of(schedule), fire)
-        latest = fire.due_at + timedelta(seconds=schedule.jitter_seconds)
-        shown["latest_at"] = min(latest, limit) if limit else latest
-    return shown
+def _shown(schedule: Schedule, after: datetime, count: int, found: Found | None = None) -> list[dict[str, Any]]:
+    timing, rule = timing_of(schedule), allowance_of(schedule, found)
+    zone, jitter = cron.zone(schedule.time_zone), timedelta(seconds=schedule.jitter_seconds)
+    fires: list[dict[str, Any]] = []
+    for fire in allowance.upcoming(timing, rule, after, count):
+        local = fire.due_at.astimezone(zone).isoformat()
+        fires.append({"at": fire.due_at, "local": local, "badges": _badges(timing, fire)})
+        if fire.due_at != fire.nominal_at:
+            fires[-1]["nominal_at"] = fire.nominal_at
+        if jitter:
+            limit = latest_start(timing, rule, fire)
+            fires[-1]["latest_at"] = min(fire.due_at + jitter, limit or fire.due_at + jitter)
+    return fires
 
 
 def expanded(timing: Timing) -> str:

@@ -105,6 +105,8 @@ def update(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime, e
                 setattr(task, name, fields[name])
         version = _next_version(actor, task, fields)
         _validate(task, version)
+        if task.project.name != before["project"]:
+            schedules.check_new_project(task)
         if task.name != before["name"]:
             schedules.follow_new_name(task, now=now)
         if version._state.adding:

@@ -14,8 +14,8 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from access_app.actors import system_actor
 from access_app.models import AuditEntry
 from access_app.roles import ROLE_ORDER, grant
-from tasks_app.models import Run, Schedule, Task
-from tasks_app.services import backfills, dependencies, runs, schedules
+from tasks_app.models import Calendar, Run, Schedule, Task
+from tasks_app.services import backfills, calendars, dependencies, runs, schedules
 from tests.api.client import NOOP, is_problem
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -45,6 +45,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "api/auth/keys"): {"name": "k"},
     ("POST", "api/projects"): {"name": "new"},
     ("POST", "api/pools"): {"name": "new"},
+    ("POST", "api/calendars"): {"name": "new", "project": "analytics"},
+    ("PATCH", "api/calendars/<int:calendar_id>"): {"description": "changed"},
     ("PATCH", "api/pools/<int:pool_id>"): {"description": "changed"},
 }
 # What must stand in the query, by the name of the object that it means.
@@ -66,6 +68,9 @@ LEAST_ROLE = {
     ("POST", "api/tasks/<int:task_id>/schedules"): "editor",
     ("PATCH", "api/schedules/<int:schedule_id>"): "editor",
     ("DELETE", "api/schedules/<int:schedule_id>"): "editor",
+    ("POST", "api/calendars"): "editor",
+    ("PATCH", "api/calendars/<int:calendar_id>"): "editor",
+    ("DELETE", "api/calendars/<int:calendar_id>"): "editor",
     ("POST", "api/dependencies"): "editor",
     ("PATCH", "api/dependencies/<int:dependency_id>"): "editor",
     ("DELETE", "api/dependencies/<int:dependency_id>"): "editor",
@@ -128,6 +133,7 @@ def objects(make_task, alice):
         "dependency_id": edge.pk,
         "project_id": task.project_id,
         "pool_id": task.pool_id,
+        "calendar_id": calendars.create(system, {"name": "c", "project": task.project}, now=now).pk,
         "key_id": key.pk,
         "worker_id": worker.pk,
     }
@@ -147,7 +153,7 @@ def ask(client: Any, method: str, route: str, objects: dict[str, Any]) -> Any:
 
 
 def everything() -> list[Any]:
-    return [list(model.objects.order_by("pk").values()) for model in (Task, Schedule, Run, AuditEntry)]
+    return [list(model.objects.order_by("pk").values()) for model in (Task, Schedule, Run, Calendar, AuditEntry)]
 
 
 def test_the_walk_goes_everywhere():
@@ -190,10 +196,10 @@ def test_each_write_needs_its_role_and_no_less(api, project, charlie, objects, m
         if role == least:
             break
         grant(charlie, role, project)
-        before = everything()[:3]
+        before = everything()[:4]
         response = ask(api(charlie), method, route, objects)
         assert response.status_code == (404 if "key_id" in route else 403), (role, response.content)
-        assert everything()[:3] == before
+        assert everything()[:4] == before
     if least is not None:
         grant(charlie, least, project)
         answer = ask(api(charlie), method, route, objects)
@@ -204,9 +210,9 @@ def test_each_write_needs_its_role_and_no_less(api, project, charlie, objects, m
 @pytest.mark.parametrize(("method", "route"), [a for a in WRITES if a in LEAST_ROLE])
 def test_a_viewers_key_writes_nothing_whatever_its_owner_may_do(api, alice, root_user, objects, method, route):
     for owner in (alice, root_user):
-        before = everything()[:3]
+        before = everything()[:4]
         is_problem(ask(api(owner, "viewer"), method, route, objects), 403)
-        assert everything()[:3] == before
+        assert everything()[:4] == before
 
 
 @pytest.mark.parametrize(("method", "route"), READS)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tasks_app.models import Task
+from tasks_app.services.pauses import resume_due
 from tests.dispatcher_app.steps import HOUR, MINUTE, NOON, assert_ledger_is_complete, fire, fired_at, ledger_of
 from tests.tasks_app.making import make_schedule
 
@@ -56,3 +57,13 @@ def test_a_pause_that_ended_before_the_first_instant_skips_nothing():
     schedule = paused(paused_until=NOON)
     fire(NOON + HOUR)
     assert (len(fired_at(schedule)), ledger_of(schedule)) == (60, [])
+
+
+def test_a_pause_that_is_over_is_not_cleared_before_what_fell_into_it_is_answered():
+    schedule, other = paused(paused_until=NOON + 30 * MINUTE), make_schedule(after=NOON + HOUR)
+    Task.objects.filter(pk=other.task_id).update(paused=True, paused_until=NOON + 30 * MINUTE)
+    assert resume_due(NOON + HOUR) == 1
+    assert list(Task.objects.filter(paused=True)) == [schedule.task]
+    fire(NOON + HOUR)
+    assert resume_due(NOON + HOUR) == 1
+    assert ledger_of(schedule) == [(29, "skipped", "paused")]

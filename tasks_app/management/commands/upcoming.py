@@ -13,12 +13,15 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from access_app.management.command import SchedulerCommand, command_actor, iso
+from tasks_app import calendar_rows
+from tasks_app.allowance import fires
+from tasks_app.calendar_rows import Found
 from tasks_app.cron import zone
 from tasks_app.errors import InvalidInput
 from tasks_app.management.door import add_json_argument, add_project_argument, find_project, find_task
 from tasks_app.models import Schedule, Task
 from tasks_app.queries import schedules_visible_to, tasks_visible_to
-from tasks_app.services.schedules import timing_of
+from tasks_app.services.schedule_rules import allowance_of, timing_of
 
 MOST = 10_000
 
@@ -45,13 +48,13 @@ class Command(SchedulerCommand):
         elif options["project"] is not None:
             tasks = tasks.filter(project=find_project(options["project"]))
         schedules = schedules_visible_to(actor).select_related("task__project")
-        fires = next_fires(schedules, tasks, now=timezone.now(), count=options["count"])
+        found = next_fires(schedules, tasks, now=timezone.now(), count=options["count"])
         if options["json"]:
-            self.print_json({"fires": [_values(at, schedule) for at, schedule in fires]})
+            self.print_json({"fires": [_values(at, schedule) for at, schedule in found]})
             return
-        for at, schedule in fires:
+        for at, schedule in found:
             self.stdout.write(_line(at, schedule))
-        if not fires:
+        if not found:
             self.stderr.write(_("Nothing is going to fire."))
 
 
@@ -59,19 +62,22 @@ def next_fires(
     schedules: QuerySet[Schedule], tasks: QuerySet[Task], *, now: datetime, count: int
 ) -> list[tuple[datetime, Schedule]]:
     """The next `count` fires after `now` of these schedules of these tasks, soonest first."""
-    active = schedules.filter(task__in=tasks, task__paused=False, enabled=True).order_by("next_fire_at", "pk")
+    active = schedules.filter(task__in=tasks, task__paused=False, enabled=True)
     # Only the first `count` can come up; those that are due already have not been fired yet and come up again later.
-    coming = [*active.filter(next_fire_at__gt=now)[:count], *active.filter(next_fire_at__lte=now)]
-    merged = heapq.merge(*(_fires_of(schedule, now) for schedule in coming), key=lambda fire: (fire[0], fire[1].pk))
+    coming = [
+        *active.filter(calendar=None, next_fire_at__gt=now).order_by("next_fire_at", "pk")[:count],
+        *active.filter(next_run_at__isnull=False, next_fire_at__gt=now).order_by("next_run_at", "pk")[:count],
+        *active.filter(next_fire_at__lte=now).order_by("next_fire_at", "pk"),
+    ]
+    calendars = calendar_rows.load(schedule.calendar_id for schedule in coming)
+    of_each = (_fires_of(schedule, calendars, now) for schedule in coming)
+    merged = heapq.merge(*of_each, key=lambda fire: (fire[0], fire[1].pk))
     return [fire for fire, _place in zip(merged, range(count), strict=False)]
 
 
-def _fires_of(schedule: Schedule, now: datetime) -> Iterator[tuple[datetime, Schedule]]:
-    timing = timing_of(schedule)
-    at = timing.next_after(now)
-    while at is not None:
-        yield at, schedule
-        at = timing.next_after(at)
+def _fires_of(schedule: Schedule, calendars: Found, now: datetime) -> Iterator[tuple[datetime, Schedule]]:
+    for fire in fires(timing_of(schedule), allowance_of(schedule, calendars), now):
+        yield fire.due_at, schedule
 
 
 def _values(at: datetime, schedule: Schedule) -> dict[str, Any]:
