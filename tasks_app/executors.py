@@ -15,12 +15,15 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from access_app.json_text import is_too_deep, too_deep
+from tasks_app import macros
 from tasks_app.callables import allowed_modules
 from tasks_app.errors import InvalidInput
 from tasks_app.texts import storable_json
 
 PARAM_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
 MAX_PARAMS_BYTES = 64 * 1024
+# With macros replaced. Linux takes at most 128 KiB in one variable of the environment, and one holds all of them.
+MAX_EXPANDED_BYTES = 120 * 1024
 
 # Parameters of shell and python runs become environment variables: names must be names, values flat text.
 _ENVIRONMENT_SCHEMA: dict[str, Any] = {
@@ -127,8 +130,8 @@ def check(executor: str, command: str) -> None:
         raise InvalidInput(command=problem)
 
 
-def check_params(executor: str, params: Any) -> None:
-    """Raise InvalidInput at `params` when they do not fit the executor's schema, nest too deep or exceed 64 KiB."""
+def check_params(executor: str, params: Any, *, most_bytes: int = MAX_PARAMS_BYTES) -> None:
+    """Raise InvalidInput at `params` when they do not fit the executor's schema, nest too deep or are too large."""
     import json
 
     if not isinstance(params, dict):
@@ -139,13 +142,24 @@ def check_params(executor: str, params: Any) -> None:
     if is_too_deep(params):
         raise InvalidInput(params=too_deep())
     text = json.dumps(params)
-    if len(text) > MAX_PARAMS_BYTES:
-        raise InvalidInput(params=_("Parameters may be at most 64 KiB."))
+    if len(text) > most_bytes:
+        raise InvalidInput(params=_("Parameters may be at most %(n)d KiB.") % {"n": most_bytes // 1024})
     if storable_json(params) != params:
         raise InvalidInput(params=_("Parameters must not contain a NUL character or half of a surrogate pair."))
     problem = _schema_problem(EXECUTORS[executor].params_schema, params)
     if problem is not None:
         raise InvalidInput(params=problem)
+
+
+def check_macros(params: Any) -> None:
+    """Raise InvalidInput at `params` when a macro in them cannot be read or names what no run has."""
+    try:
+        unknown = sorted(str(path[0]) for path in macros.references(params) if path[0] not in macros.ROOTS)
+    except macros.MacroError as error:
+        raise InvalidInput(params=error.message) from error
+    if unknown:
+        words = {"name": unknown[0], "names": ", ".join(sorted(macros.ROOTS))}
+        raise InvalidInput(params=_("The macro %(name)s is unknown; there are %(names)s.") % words)
 
 
 def _schema_problem(schema: dict[str, Any], params: dict[str, Any]) -> str | None:

@@ -19,6 +19,9 @@ MAX_CHARACTERS = 256 * 1024
 MAX_DEPTH = 50
 MAX_NAMES_SHOWN = 20
 
+# What the names of a run begin with; see names_of_run.
+ROOTS = frozenset({"nominal_time", "nominal_date", "params", "upstream", "run", "task"})
+
 # The longest text between the braces of a macro.
 MAX_MACRO = 500
 

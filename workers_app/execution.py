@@ -29,6 +29,7 @@ from workers_app.messages import Pair
 from workers_app.outcomes import outcome_of, without_result
 from workers_app.output import OutputSink, Row, store
 from workers_app.packs import Pack
+from workers_app.parameters import fill_in
 from workers_app.retries import first_starts, policy_of
 
 log = structlog.get_logger(__name__)
@@ -131,9 +132,11 @@ class Execution:
             claimed = transitions.claim(wanted, worker_id=self._worker_id, now=now, actor=self._actor)
             self._load_specs({run.version_id for run in claimed})
             starts = first_starts(claimed, self._specs)
+            params, failed = fill_in(claimed, self._specs)
         by_pair: dict[Pair, Active] = {}
         for run in claimed:
-            by_pair[run.id, run.attempt] = self.active[run.id] = Active(self._job(run, starts.get(run.id, now)))
+            job = self._job(run, params[run.id], starts.get(run.id, now))
+            by_pair[run.id, run.attempt] = self.active[run.id] = Active(job, refusal=failed.get(run.id))
         # popped: the same pair twice in one batch is one run, not two
         return [
             ([by_pair.pop(pair) for pair in request[:size] if pair in by_pair], request[size:])
@@ -148,11 +151,11 @@ class Execution:
     def _load_specs(self, version_ids: set[int]) -> None:
         missing = version_ids - self._specs.keys()
         if missing:
-            self._specs |= TaskVersion.objects.select_related("task").in_bulk(missing)
+            self._specs |= TaskVersion.objects.select_related("task__project").in_bulk(missing)
             while len(self._specs) > _REMEMBERED_VERSIONS + len(missing):
                 self._specs.popitem(last=False)
 
-    def _job(self, run: Claimed, first_started_at: datetime) -> Job:
+    def _job(self, run: Claimed, params: dict[str, Any], first_started_at: datetime) -> Job:
         version = self._specs[run.version_id]
         return Job(
             run_id=run.id,
@@ -161,7 +164,7 @@ class Execution:
             task_name=version.task.name,
             executor=version.executor,
             command=version.command,
-            params={**version.params, **run.params},
+            params=params,
             timeout_seconds=float(version.timeout_seconds),
             nominal_at=run.nominal_at,
             retry=policy_of(version),
@@ -172,6 +175,9 @@ class Execution:
     # --- execute ----------------------------------------------------------------------------------------------------
 
     def _execute_claimed(self, claimed: list[Active]) -> None:
+        if refused := [active for active in claimed if active.refusal is not None]:
+            self._complete([(active, self._sink(active), active.refusal) for active in refused if active.refusal])
+            claimed = [active for active in claimed if active.refusal is None]
         if len(claimed) > 1:
             gathered = Gathered(self._complete)
             entries = [(active, self._sink(active)) for active in claimed]

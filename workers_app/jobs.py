@@ -17,7 +17,8 @@ from workers_app.output import OutputSink
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One attempt to execute. `params` are the version's defaults overlaid with the run's own; times are aware."""
+    """One attempt to execute. `params` are the version's defaults overlaid with the run's own, with their macros
+    replaced; times are aware."""
 
     run_id: int
     attempt: int
@@ -112,5 +113,7 @@ class Active:
     job: Job
     control: Control = field(default_factory=Control)
     sink: OutputSink | None = None
+    # Set where it cannot be executed at all: this is how it ends.
+    refusal: Result | None = None
     # Held while lines go from the sink into the queue of writes, so that they are written in order.
     output_lock: threading.Lock = field(default_factory=threading.Lock)

@@ -157,6 +157,7 @@ def _firing(task: Task, request: Request, now: datetime) -> Firing:
     version = task.version
     assert isinstance(version, TaskVersion)
     executors.check_params(version.executor, {**version.params, **_object(request.params)})
+    executors.check_macros(request.params)
     priority_number(request.priority)
     due_at = max(now, request.not_before) if request.not_before else now
     key = request.idempotency_key

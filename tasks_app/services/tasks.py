@@ -202,6 +202,7 @@ def _next_version(actor: Actor, task: Task, fields: dict[str, Any]) -> TaskVersi
 def _validate(task: Task, version: TaskVersion) -> None:
     executors.check(version.executor, version.command)
     executors.check_params(version.executor, version.params)
+    executors.check_macros(version.params)
     if not 1 <= version.timeout_seconds <= LONGEST_TIMEOUT:
         raise InvalidInput(timeout_seconds=_("The timeout must be between 1 second and 30 days."))
     if not 0 <= version.retry_count <= MOST_RETRIES:
