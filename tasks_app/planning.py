@@ -63,7 +63,7 @@ def plan_runs(firings: Sequence[Firing], *, now: datetime, actor: str) -> Plan:
         tasks = [*(firing.task for firing in firings), *graph.tasks.values()]
         limits = RunLimits.of(tasks, {firing.schedule_id for firing in firings})
         created = transitions.create(
-            [_root_row(firing, graph, limits) for firing in firings],
+            [run_row(firing, limits, **graph.place_of(firing.task)) for firing in firings],
             now=now,
             actor=actor,
         )
@@ -114,8 +114,13 @@ class _Graph:
         }
         return cls(kept, tasks, dict(periods_into))
 
+    def place_of(self, task: Task) -> dict[str, bool]:
+        """What a run of the task is told and tells, were it the root."""
+        return {"ready": task.pk not in self.periods_into, "tells": bool(self.downstream_of.get(task.pk))}
 
-def _root_row(firing: Firing, graph: _Graph, limits: RunLimits) -> dict[str, Any]:
+
+def run_row(firing: Firing, limits: RunLimits, *, ready: bool, tells: bool) -> dict[str, Any]:
+    """The row for `transitions.create`: `ready` where it waits for no other run, `tells` where others wait for it."""
     task = firing.task
     key = firing.concurrency_key
     if key is None:
@@ -134,8 +139,8 @@ def _root_row(firing: Firing, graph: _Graph, limits: RunLimits) -> dict[str, Any
         "weight": task.weight,
         "concurrency_key": key,
         "backfill_id": firing.backfill_id,
-        "upstream_ready": task.pk not in graph.periods_into,
-        "tell_downstream": bool(graph.downstream_of.get(task.pk)),
+        "upstream_ready": ready,
+        "tell_downstream": tells,
         "tell_limits": task.pk in limits.telling,
         "nominal_at": firing.nominal_at,
         "due_at": firing.due_at,
@@ -184,27 +189,32 @@ def _plan_downstream(
     for run in transitions.create(rows, now=now, actor=actor):
         assert run.root_id is not None
         run_of[run.root_id, run.task_id] = run.id
-    edges = [
-        {"upstream": run_id, "downstream": run_of[root_id, downstream], "condition": condition}
+    freeze_edges(
+        (run_id, run_of[root_id, downstream], condition)
         for (root_id, task_id), run_id in run_of.items()
         for downstream, condition in sorted(graph.downstream_of.get(task_id, {}).items())
         if (root_id, downstream) in run_of and downstream != task_id
-    ]
+    )
+    return run_of
+
+
+def freeze_edges(edges: Iterable[tuple[int, int, str]]) -> None:
+    """Write edges between runs (upstream, downstream, condition) in one statement."""
     columns = {"upstream": "bigint", "downstream": "bigint", "condition": "text"}
+    rows = rowset.encode(dict(zip(columns, edge, strict=True)) for edge in edges)
     with connection.cursor() as cursor:
         cursor.execute(
             f"""INSERT INTO tasks_app_rundependency (upstream_id, downstream_id, condition)
             SELECT upstream, downstream, condition FROM {rowset.table("k", columns)}""",
-            [rowset.encode(edges)],
+            [rows],
         )
-    return run_of
 
 
 def _member_row(firing: Firing, root_id: int, task: Task, graph: _Graph, limits: RunLimits) -> dict[str, Any]:
     asked_at = firing.nominal_at or firing.due_at
     key = limits.key(task, params={}, nominal_at=asked_at, schedule_id=firing.schedule_id)
     member = Firing(task, RunType.UPSTREAM, firing.due_at, nominal_at=firing.nominal_at, concurrency_key=key)
-    row = _root_row(member, graph, limits)
+    row = run_row(member, limits, **graph.place_of(task))
     ready = row["upstream_ready"] and task.trigger_rule == TriggerRule.ALWAYS
     if firing.backfill_id is not None:
         row |= {"priority": firing.priority, "expires_at": None}

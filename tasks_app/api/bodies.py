@@ -108,6 +108,14 @@ class EmptyBody(StrictSerializer):
     """Nothing to say."""
 
 
+class RerunBody(StrictSerializer):
+    scope = ChoiceField(
+        choices=[("run", "run"), ("failed", "failed")],
+        default="run",
+        help_text=_("`run`: this one. `failed`: of all that was planned with it what failed, and all below."),
+    )
+
+
 class TriggerBody(StrictSerializer):
     params = ObjectField(default=dict)
     priority = PriorityField(allow_null=True, default=None)

@@ -14,13 +14,13 @@ from access_app.api.problems import CONTENT_TYPE
 from access_app.api.schema import problem_response
 from access_app.api.views import ApiView, ListView, rendered_by
 from access_app.roles import Verb, require
-from tasks_app.api.bodies import EmptyBody, LogQuery
+from tasks_app.api.bodies import EmptyBody, LogQuery, RerunBody
 from tasks_app.api.lookups import find_run, run_rows
 from tasks_app.api.shapes import LogSerializer, RunEventSerializer, RunSerializer, render_run, render_runs
 from tasks_app.filters import RunFilter
 from tasks_app.models import Run
 from tasks_app.queries import log_lines, log_truncated, shown_attempt
-from tasks_app.services import runs
+from tasks_app.services import reruns, runs
 from tasks_app.states import TERMINAL
 
 WRONG_STATE = {
@@ -113,14 +113,16 @@ class TerminateView(_RunVerbView):
         return self.act(run_id)
 
 
-class RerunView(_RunVerbView):
-    verb = staticmethod(runs.rerun)
-    status = 201
-
-    @extend_schema(operation_id="runs_rerun", request=EmptyBody, responses={201: RunSerializer, **WRONG_STATE})
+class RerunView(ApiView):
+    @extend_schema(operation_id="runs_rerun", request=RerunBody, responses={201: RunSerializer, **WRONG_STATE})
     def post(self, request: Request, run_id: int) -> Response:  # noqa: ARG002
-        """A new run with the parameters of this one, which must be over."""
-        return self.act(run_id)
+        """A new run with the parameters of this one, which must be over; or, with the scope `failed`, new runs of all
+        that failed in its firing and of everything downstream of that. Answers the first of these."""
+        actor = self.actor
+        run = find_run(actor, run_id)
+        verb = reruns.rerun_failed if self.read(RerunBody)["scope"] == "failed" else runs.rerun
+        again = verb(actor, run, now=self.now)
+        return Response(render_run(find_run(actor, again.pk)), status=201)
 
 
 class HoldView(_RunVerbView):

@@ -168,6 +168,26 @@ def test_a_rerun_is_a_new_run_that_points_to_the_old_one_which_must_be_over(clie
     assert client.get(f"/api/runs/{run_id}").json()["exit_code"] == 3
 
 
+def test_a_firing_is_run_again_from_where_it_failed(client, make_task, trigger, worker):
+    from tests.tasks_app.making import bring, depend
+
+    first, second = make_task("first"), make_task("second")
+    depend(first, second)
+    root = trigger(first)
+    below = Run.objects.get(root=root).pk
+    is_problem(client.post(f"/api/runs/{below}/rerun", {"scope": "all"}), 400, "scope")
+    is_problem(client.post(f"/api/runs/{below}/rerun", {"scope": "failed"}), 409)
+    finish(root, worker)
+    bring(below, RunState.CANCELLED)
+    again = client.post(f"/api/runs/{root}/rerun", {"scope": "failed"})
+    assert again.status_code == 201
+    assert (again.json()["rerun_of"], again.json()["task_name"], again.json()["root"]) == (below, "second", None)
+    content = is_problem(client.post(f"/api/runs/{below}/rerun", {"scope": "failed"}), 409)
+    assert content["run"] == again.json()["id"]
+    alone = client.post(f"/api/runs/{root}/rerun", {"scope": "run"}).json()
+    assert (alone["rerun_of"], alone["task_name"]) == (root, "first")
+
+
 def test_a_waiting_run_can_be_held_and_let_go_and_a_running_one_cannot(client, make_task, trigger, worker):
     task = make_task()
     run_id, running = trigger(task), trigger(task)

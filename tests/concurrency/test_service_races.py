@@ -9,15 +9,17 @@ import pytest
 from access_app.actors import system_actor
 from dispatcher_app.firing import fire_due
 from tasks_app import transitions
-from tasks_app.errors import DependencyCycle, StaleEdit
+from tasks_app.errors import DependencyCycle, StaleEdit, WrongState
 from tasks_app.models import Run, Schedule, Task, TaskDependency
 from tasks_app.moves import Outcome
-from tasks_app.services import dependencies, runs, schedules, tasks
+from tasks_app.services import dependencies, reruns, runs, schedules, tasks
 from tasks_app.states import RunState
 from tests.tasks_app.making import (
     ACTOR,
     ANSWERED,
     NOW,
+    bring,
+    depend,
     enqueue,
     events_of,
     make_schedule,
@@ -210,3 +212,22 @@ def test_a_schedule_that_is_being_deleted_is_not_fired(hold):
     deletion.commit()
     assert fire_due(NOW, actor=ACTOR).runs == 0
     assert list(Run.objects.values_list("schedule", flat=True)) == [other.pk]
+
+
+# Run again
+
+
+def test_a_firing_that_two_people_run_again_at_once_is_run_again_once(hold, blocked):
+    up, down = make_task(), make_task()
+    depend(up, down)
+    (root,) = plan(up)
+    bring(root, RunState.SUCCEEDED)
+    bring(Run.objects.get(root=root).pk, RunState.FAILED)
+    run = Run.objects.select_related("task").get(pk=root)
+    first = hold(lambda: reruns.rerun_failed(SYSTEM, run, now=NOW))
+    second = blocked(lambda: reruns.rerun_failed(SYSTEM, run, now=NOW))
+    again = first.commit()
+    with pytest.raises(WrongState) as caught:
+        second.result(20)
+    assert caught.value.details["run"] == again.pk
+    assert Run.objects.filter(rerun_of__isnull=False).count() == 1

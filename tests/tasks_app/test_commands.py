@@ -21,13 +21,14 @@ from tasks_app.models import Run, Task
 from tasks_app.services import tasks
 from tasks_app.states import RunState
 from tests.tasks_app.command_line import end, make_run, make_task, refused, run_command
-from tests.tasks_app.making import start
+from tests.tasks_app.making import bring, depend, start
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [
     "trigger_task",
     "run_log",
     "cancel_run",
+    "rerun_run",
     "pause_task",
     "resume_task",
     "upcoming",
@@ -255,3 +256,36 @@ def test_times_are_utc_whatever_the_schedule_says():
     Run.objects.filter(pk=run.pk).update(due_at=at)
     shown = json.loads(run_command("cancel_run", str(run.pk), "--json"))["due_at"]
     assert shown == "2026-03-01T12:00:00Z" == instant(at)
+
+
+# Run again
+
+
+@pytest.mark.django_db
+def test_rerun_run_plans_a_new_run_of_one_that_is_over():
+    run = make_run(make_task())
+    assert "is waiting" in str(refused("rerun_run", str(run.pk)))
+    end(run, RunState.FAILED)
+    text = run_command("rerun_run", str(run.pk))
+    again = Run.objects.get(rerun_of=run)
+    assert f"Run {again.pk} is planned." in text
+    assert "There is no run 999999" in str(refused("rerun_run", "999999"))
+
+
+@pytest.mark.django_db
+def test_rerun_run_failed_plans_what_failed_and_all_below():
+    first, second, third = make_task("first"), make_task("second"), make_task("third")
+    depend(first, second, third)
+    run = make_run(first)
+    assert "wait until all are over" in str(refused("rerun_run", str(run.pk), "--failed"))
+    end(run, RunState.SUCCEEDED)
+    for below, state in zip(Run.objects.filter(root=run).order_by("pk"), ("failed", "upstream_failed"), strict=True):
+        bring(below.pk, RunState(state))
+    text = run_command("rerun_run", str(run.pk), "--failed")
+    again = Run.objects.get(task=second, rerun_of__isnull=False)
+    assert f"2 runs are planned, from run {again.pk} on." in text
+    assert "again already" in str(refused("rerun_run", str(run.pk), "--failed"))
+    bring(again.pk, RunState.CANCELLED)
+    bring(Run.objects.get(root=again).pk, RunState.CANCELLED)
+    answer = json.loads(run_command("rerun_run", str(again.pk), "--failed", "--json"))
+    assert (answer["task_name"], answer["state"]) == ("second", "waiting")
