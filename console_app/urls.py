@@ -3,6 +3,7 @@
 from django.urls import path
 
 from console_app.views import (
+    dependency_edit,
     fires,
     overview,
     run,
@@ -27,6 +28,7 @@ urlpatterns = [
     path("runs/<int:pk>/cancel", run.cancel, name="run_cancel"),
     path("runs/<int:pk>/terminate", run.terminate, name="run_terminate"),
     path("runs/<int:pk>/rerun", run.rerun, name="run_rerun"),
+    path("runs/<int:pk>/rerun-failed", run.rerun_failed, name="run_rerun_failed"),
     path("runs/<int:pk>/hold", run.hold, name="run_hold"),
     path("runs/<int:pk>/unhold", run.unhold, name="run_unhold"),
     path("tasks/", tasks.task_list, name="tasks"),
@@ -42,6 +44,9 @@ urlpatterns = [
     path("tasks/<int:pk>/schedules/new", schedule_edit.new, name="schedule_new"),
     path("schedules/<int:pk>/edit", schedule_edit.edit, name="schedule_edit"),
     path("schedules/<int:pk>/delete", schedule_edit.delete, name="schedule_delete"),
+    path("tasks/<int:pk>/dependencies/new", dependency_edit.new, name="dependency_new"),
+    path("dependencies/<int:pk>/edit", dependency_edit.edit, name="dependency_edit"),
+    path("dependencies/<int:pk>/delete", dependency_edit.delete, name="dependency_delete"),
     path("workers/", workers.worker_list, name="workers"),
     *signing.urlpatterns,
 ]

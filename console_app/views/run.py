@@ -21,8 +21,8 @@ from console_app.run_path import steps
 from console_app.views.run_log import first_lines
 from console_app.views.task import permissions
 from tasks_app import queries
-from tasks_app.models import Run
-from tasks_app.services import runs
+from tasks_app.models import Run, RunPeriod, Task
+from tasks_app.services import reruns, runs
 from tasks_app.states import TERMINAL, RunState
 from workers_app.models import Worker
 
@@ -44,15 +44,24 @@ def run_page(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
         "params_text": _json(run.params),
         "output_text": "" if run.output is None else _json(run.output),
         "worker": Worker.objects.filter(pk=run.worker_id).first() if run.worker_id else None,
-        "upstream": Run.objects.filter(downstream_edges__downstream=run).select_related("task").order_by("pk"),
-        "downstream": Run.objects.filter(upstream_edges__upstream=run).select_related("task").order_by("pk"),
+        "upstream": queries.runs_visible_to(actor).filter(downstream_edges__downstream=run).order_by("pk"),
+        "downstream": queries.runs_visible_to(actor).filter(upstream_edges__upstream=run).order_by("pk"),
         # By task and id, which are indexed: rerun_of alone would be a search through every run there is.
         "reruns": Run.objects.filter(task=run.task, pk__gt=run.pk, rerun_of=run).order_by("pk"),
+        "periods": _periods(actor, run),
         "may": may,
+        "has_failed_point": is_over and may[Verb.RUN] and reruns.has_failed_point(run),
     }
     if not is_fragment(request) and may[Verb.SEE_OUTPUT]:
         context["log"] = first_lines(run, number(request.GET, "attempt"))
     return show(request, "run", context)
+
+
+def _periods(actor: Actor, run: Run) -> list[tuple[RunPeriod, Task | None]]:
+    """The periods that the run waits for, or has waited for, each with its upstream task as far as it may be seen."""
+    rows = list(run.period_edges.order_by("pk"))
+    tasks = queries.tasks_visible_to(actor).in_bulk([row.upstream_task_id for row in rows]) if rows else {}
+    return [(row, tasks.get(row.upstream_task_id or 0)) for row in rows]
 
 
 @action(back="console:run")
@@ -73,6 +82,14 @@ def terminate(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
 def rerun(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
     again = runs.rerun(actor, _visible_run(actor, pk), now=timezone.now())
     return _back(request, again, _("This is a new run with the parameters of #%(id)d.") % {"id": pk})
+
+
+@action(back="console:run")
+def rerun_failed(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
+    again = reruns.rerun_failed(actor, _visible_run(actor, pk), now=timezone.now())
+    number = reruns.firing_of(again).count()
+    words = {"n": number, "id": again.pk}
+    return _back(request, again, _("%(n)d runs are planned anew; #%(id)d is the first of them.") % words)
 
 
 @action(back="console:run")

@@ -19,7 +19,9 @@ from access_app.roles import Verb, allows, role_in
 from console_app import pulse
 from console_app.door import action, live, page, show
 from console_app.forms import PauseForm
-from tasks_app import queries
+from console_app.graph_picture import draw
+from console_app.period_words import period_words
+from tasks_app import graph, queries
 from tasks_app.cron import CronError
 from tasks_app.errors import InvalidInput
 from tasks_app.models import Schedule, Task
@@ -31,6 +33,8 @@ RECENT_RUNS = 15
 OUTCOMES = 40
 FIRES = 8
 VERSIONS = 10
+HOPS = 2
+MOST_DRAWN = 60
 
 
 @page
@@ -52,11 +56,27 @@ def task_page(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
         "runs": recent[:RECENT_RUNS],
         "outcomes": queries.last_outcomes([task.pk], count=OUTCOMES).get(task.pk, [])[::-1],
         "versions": task.versions.select_related("created_by")[:VERSIONS],
-        "upstream": queries.dependencies_visible_to(actor).filter(downstream=task),
-        "downstream": queries.dependencies_visible_to(actor).filter(upstream=task),
         "may": permissions(actor, task),
+        **_dependencies(actor, task),
     }
     return show(request, "task", context)
+
+
+def _dependencies(actor: Actor, task: Task) -> dict[str, Any]:
+    """The edges of the task itself, upstream first, and the picture of what lies around it; none where it is alone."""
+    found = graph.around(actor, task.pk, most=MOST_DRAWN, hops=HOPS)
+    if not found.edges:
+        return {"picture": None}
+    edges = queries.dependencies_visible_to(actor)
+    ups = [(edge, edge.upstream, period_words(edge)) for edge in edges.filter(downstream=task).order_by("pk")]
+    downs = [(edge, edge.downstream, period_words(edge)) for edge in edges.filter(upstream=task).order_by("pk")]
+    last = queries.last_outcomes([other.pk for other in found.tasks], count=1)
+    states = {pk: outcomes[0][1] for pk, outcomes in last.items()}
+    return {
+        "edges": [*ups, *downs],
+        "picture": draw(found, task.pk, states),
+        "picture_complete": found.complete,
+    }
 
 
 def permissions(actor: Actor, task: Task) -> dict[str, bool]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import django_filters
-from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from access_app.actors import Actor
 from access_app.api.problems import CONTENT_TYPE
 from access_app.api.schema import problem_response
 from access_app.api.views import ApiView, ListView, rendered_by
@@ -20,8 +16,9 @@ from access_app.roles import require_membership
 from tasks_app.api.bodies import DependencyBody, DependencyEditBody
 from tasks_app.api.lookups import find_task, named_task
 from tasks_app.api.shapes import DependencySerializer
+from tasks_app.graph import around
 from tasks_app.models import TaskDependency
-from tasks_app.queries import dependencies_visible_to, get_visible, tasks_visible_to
+from tasks_app.queries import dependencies_visible_to, get_visible
 from tasks_app.services import dependencies
 
 MAX_NODES = 2000
@@ -124,8 +121,7 @@ class GraphView(ApiView):
     def get(self, request: Request, task_id: int) -> Response:  # noqa: ARG002
         """All tasks that are connected with this one, and the edges between them, as far as you may see them."""
         actor = self.actor
-        ids, edges, complete = _component(actor, find_task(actor, task_id).pk)
-        tasks = tasks_visible_to(actor).filter(pk__in=ids).order_by("pk")
+        graph = around(actor, find_task(actor, task_id).pk, most=MAX_NODES)
         nodes = [
             {
                 "id": task.pk,
@@ -134,30 +130,16 @@ class GraphView(ApiView):
                 "paused": task.paused,
                 "trigger_rule": task.trigger_rule,
             }
-            for task in tasks
+            for task in graph.tasks
         ]
-        return Response({"nodes": nodes, "edges": edges, "complete": complete})
-
-
-def _component(actor: Actor, start: int) -> tuple[set[int], list[dict[str, Any]], bool]:
-    """Task ids and edges of the connected component, one query a level."""
-    columns = ("pk", "upstream_id", "downstream_id", *dependencies.EDGE_FIELDS)
-    visible = dependencies_visible_to(actor).values(*columns).order_by("pk")
-    seen, frontier = {start}, {start}
-    edges: dict[int, dict[str, Any]] = {}
-    while frontier and len(seen) <= MAX_NODES:
-        found = visible.filter(Q(upstream_id__in=frontier) | Q(downstream_id__in=frontier))
-        edges.update({edge["pk"]: edge for edge in found})
-        frontier = {end for edge in edges.values() for end in (edge["upstream_id"], edge["downstream_id"])} - seen
-        seen |= frontier
-    rows = [
-        {
-            "id": pk,
-            "upstream": edge["upstream_id"],
-            "downstream": edge["downstream_id"],
-            **{name: edge[name] for name in dependencies.EDGE_FIELDS},
-            "period": edge["period"] or None,
-        }
-        for pk, edge in sorted(edges.items())
-    ]
-    return seen, rows, not frontier
+        edges = [
+            {
+                "id": edge.pk,
+                "upstream": edge.upstream_id,
+                "downstream": edge.downstream_id,
+                **{name: getattr(edge, name) for name in dependencies.EDGE_FIELDS},
+                "period": edge.period or None,
+            }
+            for edge in graph.edges
+        ]
+        return Response({"nodes": nodes, "edges": edges, "complete": graph.complete})
