@@ -22,8 +22,10 @@ from access_app.api.views import ApiView
 from access_app.roles import require_membership
 from dispatcher_app.models import Dispatcher
 from monitoring_app.health import DISPATCHER_SILENCE
+from monitoring_app.invariants import check_invariants
+from monitoring_app.schedule_invariants import owed
 from monitoring_app.stats import CostlyValue, pool_loads, run_counts
-from tasks_app.models import Run, Schedule
+from tasks_app.models import Run
 from tasks_app.models.run import RunType
 from tasks_app.rowset import database_now
 from tasks_app.states import TERMINAL, UNSUCCESSFUL, RunState
@@ -31,8 +33,7 @@ from workers_app.api.workers import HOLDING_A_LEASE
 from workers_app.models import Worker
 
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
-# An instant that is due for less than this is about to be answered.
-GRACE = timedelta(seconds=5)
+LOOKED_BACK, SHORT_LOOK = timedelta(days=1), timedelta(hours=1)
 
 
 class MetricsView(ApiView):
@@ -84,8 +85,12 @@ def _pools(now: datetime) -> Iterator[Metric]:
 
 
 def _clockwork(now: datetime) -> Iterator[Metric]:
-    due = Schedule.objects.filter(enabled=True, next_fire_at__lt=now - GRACE).count()
-    yield GaugeMetricFamily("scheduler_fires_unanswered", "Schedules whose instant is due and not answered.", value=due)
+    missing = _checked.get("fires", lambda: sum(max(one.missing, 0) for one in owed(now - LOOKED_BACK, now)))
+    text = "Instants of the last day that are due and have neither a run nor an entry in the ledger."
+    yield GaugeMetricFamily("scheduler_fires_unanswered", text, value=missing)
+    broken = _checked.get("invariants", lambda: len(check_invariants(now, since=now - SHORT_LOOK)))
+    text = "Faults that a check of the invariants finds in the last hour."
+    yield GaugeMetricFamily("scheduler_invariant_violations", text, value=broken)
     alive = Worker.objects.filter(state__in=HOLDING_A_LEASE)
     seen = alive.aggregate(oldest=Min("beat_at"), online=Count("pk", filter=Q(lease_until__gt=now)))
     lease_age = (now - seen["oldest"]).total_seconds() if seen["oldest"] else 0.0
@@ -99,6 +104,7 @@ def _clockwork(now: datetime) -> Iterator[Metric]:
     yield GaugeMetricFamily("scheduler_dispatchers_online", "Dispatchers that report.", value=tick["count"])
 
 
+_checked: CostlyValue[int] = CostlyValue()
 _delays: CostlyValue[dict[str, Any]] = CostlyValue()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.invariants import violations
+from tests.invariants import assert_invariants_hold
 from tests.services import ProcessStack
 
 
@@ -14,4 +14,4 @@ from tests.services import ProcessStack
 def stack(process_stack: ProcessStack) -> Iterator[ProcessStack]:
     """A stack of processes whose rows must hold the invariants at the end; mark the test as for `process_stack`."""
     yield process_stack
-    assert violations(process_stack.rows) == {}
+    assert_invariants_hold(process_stack)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.acceptance.work import NOOP, RECOVERY_SECONDS, run_code, say, states
-from tests.invariants import violations
+from tests.invariants import assert_invariants_hold
 
 pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
 CHAINS, CANCELS = 30, 40
@@ -49,7 +49,7 @@ def test_no_run_of_a_chain_starts_after_its_cancel_or_before_its_upstream_has_en
     run_code(stack, CANCEL)
 
     def are_over() -> bool:
-        assert violations(stack.rows) == {}
+        assert_invariants_hold(stack)
         return not states(stack).keys() & {"waiting", "queued", "running"}
 
     stack.wait_for("all runs", are_over, RECOVERY_SECONDS)

@@ -17,8 +17,8 @@ from dispatcher_app.models import Dispatcher
 from monitoring_app import checks
 from monitoring_app.stats import CostlyValue, version
 from tasks_app import moves, transitions
-from tasks_app.models import Run, Schedule
-from tasks_app.services import runs
+from tasks_app.models import Run, Task
+from tasks_app.services import runs, schedules
 from tasks_app.states import TERMINAL, RunState
 from tasks_app.statistics import percentile, success_rate, wanted_at
 from tests.api.client import default_pool, is_problem
@@ -32,6 +32,7 @@ NAMES = {
     "scheduler_queue_age_seconds",
     "scheduler_slots_in_use",
     "scheduler_fires_unanswered",
+    "scheduler_invariant_violations",
     "scheduler_worker_lease_age_seconds",
     "scheduler_tick_seconds",
 }
@@ -78,7 +79,9 @@ def values(family):
 
 def test_metrics_carry_the_names_and_numbers_of_the_contract(api, alice, history):
     Dispatcher.objects.create(name="d", started_at=timezone.now(), beat_at=timezone.now(), tick_ms=250)
-    Schedule.objects.update(next_fire_at=timezone.now() - timedelta(minutes=1))
+    since = timezone.now().replace(second=0) - timedelta(minutes=4)
+    two = {"expression": "* * * * *", "end_at": since + timedelta(seconds=150)}
+    schedules.create(system_actor(), Task.objects.get(), two, now=since + timedelta(seconds=1))
     found = scrape(api(alice, "viewer"))
     assert found.keys() >= NAMES
     by_state = values(found["task_runs"])
@@ -88,7 +91,9 @@ def test_metrics_carry_the_names_and_numbers_of_the_contract(api, alice, history
     assert values(found["task_failures"])[()] == 1
     assert values(found["scheduler_slots_in_use"])["default",] == 1
     assert 29 < values(found["scheduler_queue_age_seconds"])["default",] < 90
-    assert values(found["scheduler_fires_unanswered"])[()] == 1
+    assert values(found["scheduler_fires_unanswered"])[()] == 2
+    # Two instants have no answer (I2), and the schedule looks back (I11).
+    assert values(found["scheduler_invariant_violations"])[()] == 2
     assert 4 <= values(found["scheduler_worker_lease_age_seconds"])[()] < 60
     assert values(found["scheduler_tick_seconds"])[()] == 0.25
     delays = {s.labels.get("le", s.name[-3:]): s.value for s in found["scheduler_dispatch_delay_seconds"].samples}
