@@ -77,12 +77,13 @@ def draw(graph: Graph, centre: int, last_states: Mapping[int, str]) -> Picture:
         )
         for task in graph.tasks
     ]
-    lines = []
+    lines: list[Line] = []
     for edge in graph.edges:
         if edge.upstream_id in at and edge.downstream_id in at:
             leads_back = at[edge.upstream_id][0] >= at[edge.downstream_id][0]
             bottom += LANE if leads_back else 0
-            lines.append(_line(edge, at, bottom if leads_back else None))
+            marks = [(line.x, line.y) for line in lines if line.mark]
+            lines.append(_line(edge, at, bottom if leads_back else None, marks))
     width = 2 * margin + len(layers) * BOX_WIDTH + (len(layers) - 1) * GAP_X
     return Picture(width, bottom + MARGIN, boxes, lines)
 
@@ -125,7 +126,9 @@ def _ordered(layers: Sequence[list[int]], above: Mapping[int, set[int]]) -> list
     return done
 
 
-def _line(edge: TaskDependency, at: Mapping[int, tuple[int, int]], lane: int | None) -> Line:
+def _line(
+    edge: TaskDependency, at: Mapping[int, tuple[int, int]], lane: int | None, marks: Sequence[tuple[int, int]]
+) -> Line:
     """The line of an edge: a curve to the right, or along a lane below all boxes where it leads back."""
     (x1, y1), (x2, y2) = at[edge.upstream_id], at[edge.downstream_id]
     x1, y1, y2 = x1 + BOX_WIDTH, y1 + BOX_HEIGHT // 2, y2 + BOX_HEIGHT // 2
@@ -136,5 +139,15 @@ def _line(edge: TaskDependency, at: Mapping[int, tuple[int, int]], lane: int | N
         return Line(path, (x1 + x2) // 2, lane, mark, meaning, bool(edge.period))
     bend = max(GAP_X // 2, (x2 - x1) // 3)
     path = f"M{x1} {y1}C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}"
-    # Close to the box that it leads to, where lines that begin together have parted.
-    return Line(path, x2 - 12, y2, mark, meaning, bool(edge.period))
+    places = [_on_curve(part, (x1, y1), bend, (x2, y2)) for part in (0.5, 0.7, 0.3, 0.85)]
+    free = [place for place in places if all(abs(place[0] - x) + abs(place[1] - y) > 18 for x, y in marks)]
+    return Line(path, *(free or places)[0], mark, meaning, bool(edge.period))
+
+
+def _on_curve(part: float, start: tuple[int, int], bend: int, end: tuple[int, int]) -> tuple[int, int]:
+    """The point that far along the curve."""
+    rest = 1 - part
+    weights = (rest**3, 3 * rest**2 * part, 3 * rest * part**2, part**3)
+    xs, ys = (start[0], start[0] + bend, end[0] - bend, end[0]), (start[1], start[1], end[1], end[1])
+    x, y = (sum(weight * value for weight, value in zip(weights, values, strict=True)) for values in (xs, ys))
+    return round(x), round(y)

@@ -85,7 +85,7 @@ class NewEdgeForm(EdgeForm):
 
     side = forms.ChoiceField(
         label=gettext_lazy("The other task"),
-        choices=[(UPSTREAM, gettext_lazy("comes before: upstream")), (DOWNSTREAM, gettext_lazy("follows: downstream"))],
+        choices=[(UPSTREAM, gettext_lazy("is upstream")), (DOWNSTREAM, gettext_lazy("is downstream"))],
     )
     other = forms.CharField(
         label=gettext_lazy("Its name"),

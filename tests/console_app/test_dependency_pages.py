@@ -99,6 +99,27 @@ def test_every_box_stands_right_of_those_it_waits_for(three, project):
     assert [line.mark for line in picture.lines].count("◷") == 1
 
 
+def test_no_mark_hides_another(project):
+    ups = [make_task(project, f"up {number}") for number in range(4)]
+    downs = [make_task(project, f"down {number}") for number in range(4)]
+    for up in ups:
+        for down in downs[:2] if up is ups[0] else downs[2:]:
+            join(up, down, condition="output.ok")
+    picture = draw(graph.around(system_actor(), ups[1].pk, most=60), ups[1].pk, {})
+    places = [(line.x, line.y) for line in picture.lines]
+    assert len(places) == len(set(places)) == 6
+
+
+def test_a_way_back_has_a_lane_of_its_own_below_all_boxes(three):
+    a, b, c = three
+    join(a, b), join(b, c)
+    join(c, a, period="day", period_back=1), join(b, a, period="day", period_back=2)
+    picture = draw(graph.around(system_actor(), a.pk, most=60), a.pk, {})
+    lowest = max(box.y for box in picture.boxes) + 32
+    lanes = [line.y for line in picture.lines if line.is_period]
+    assert len(set(lanes)) == 2 and all(lowest < lane < picture.height for lane in lanes)
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

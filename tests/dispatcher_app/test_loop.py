@@ -14,13 +14,16 @@ from django.db import OperationalError
 from dispatcher_app import firing, loop, rescue
 from dispatcher_app.loop import Dispatcher, TickReport
 from dispatcher_app.models import Dispatcher as DispatcherRow
-from tasks_app.models import Run, Schedule
+from tasks_app import transitions
+from tasks_app.models import Run, Schedule, TaskDependency
 from tasks_app.states import RunState
 from tasks_app.wakeup import nudge
 from tests.tasks_app.making import (
+    ANSWERED,
     NOW,
     bring,
     depend,
+    end,
     enqueue,
     later,
     make_schedule,
@@ -73,6 +76,38 @@ def dispatcher(bell: Bell) -> Dispatcher:
 
 
 # One tick
+
+
+@pytest.mark.django_db
+def test_a_tick_settles_periods_and_starts_what_waited_for_them(dispatcher, bell):
+    up, down = make_task(), make_task()
+    TaskDependency.objects.create(upstream=up, downstream=down, period="day")
+    (other,), (id,) = plan(up, nominal_at=NOW), plan(down, nominal_at=NOW)
+    assert dispatcher.tick(NOW).periods == 0
+    assert bell.heard == [other]
+    pair = [(other, 1)]
+    assert transitions.claim(pair, worker_id=ANSWERED, now=NOW, actor="test")
+    end(other)
+    report = dispatcher.tick(NOW)
+    assert (report.periods, report.released, report.moved) == (1, 1, True)
+    assert bell.heard == [other, id]
+
+
+@pytest.mark.django_db
+def test_a_long_look_at_periods_is_taken_a_twentieth_of_the_time(dispatcher, monkeypatch):
+    clock, looks = [100.0], []
+
+    def look(_now: datetime, *, actor: str) -> int:
+        looks.append(clock[0])
+        clock[0] += 0.5
+        return 0
+
+    monkeypatch.setattr(loop, "accept_periods", look)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    for _ in range(30):
+        dispatcher._settle_periods(NOW)
+        clock[0] += 1.0
+    assert looks == [100.0, 110.5, 121.0]
 
 
 @pytest.mark.django_db

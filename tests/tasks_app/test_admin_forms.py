@@ -183,6 +183,21 @@ def test_a_dependency_that_closes_a_cycle_is_refused_with_the_path(root):
     assert list(TaskDependency.objects.values_list("upstream__name", "downstream__name")) == [("a", "b")]
 
 
+def test_a_dependency_is_changed_but_not_moved(root):
+    a, b, c = make_task("a"), make_task("b"), make_task("c")
+    root.post(page(TaskDependency, "add"), {"upstream": a.pk, "downstream": b.pk, "condition": "output.ok"})
+    edge = TaskDependency.objects.get()
+    assert edge.condition == "output.ok"
+    change = page(TaskDependency, "change", edge.pk)
+    assert errors_of(root.post(change, {"condition": "output.ok ="})).keys() == {"condition"}
+    typed = {"condition": "", "period": "day", "period_back": 1, "period_policy": "fail", "upstream": c.pk}
+    assert root.post(change, typed).status_code == 302
+    edge.refresh_from_db()
+    values = (edge.upstream, edge.condition, edge.period, edge.period_back, edge.period_policy)
+    assert values == (a, "", "day", 1, "fail")
+    assert AuditEntry.objects.filter(object_type="taskdependency", verb="update").count() == 1
+
+
 def test_a_pool_and_a_project_are_made_by_their_services(root):
     root.post(page(Pool, "add"), {"name": "gpu", "slots": 2})
     pool = Pool.objects.get(name="gpu")

@@ -68,6 +68,20 @@ def test_nothing_is_settled_while_the_only_upstream_run_is_pending(rule, state):
     assert decide(rule, [state]) == WAIT
 
 
+@pytest.mark.parametrize("rule", sorted(TriggerRule))
+def test_every_pending_state_counts_the_same(rule):
+    for known in product(sorted(TERMINAL), repeat=2):
+        for size in range(3):
+            verdicts = {decide(rule, [*known[:size], pending]) for pending in PENDING}
+            assert len(verdicts) == 1, known[:size]
+
+
+@pytest.mark.parametrize("rule", sorted(TriggerRule))
+def test_the_order_of_upstream_runs_changes_nothing(rule):
+    for first, second in product(sorted(RunState), repeat=2):
+        assert decide(rule, [first, second]) == decide(rule, [second, first])
+
+
 @pytest.mark.parametrize("rule", list(TriggerRule))
 def test_an_answer_is_never_taken_back(rule):
     """Two dispatchers may judge at different times: whatever the pending runs become, the early answer stands."""

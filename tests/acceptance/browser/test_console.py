@@ -149,14 +149,36 @@ def test_no_page_has_an_accessibility_fault_or_is_wider_than_the_screen(
     sign_in: Callable[..., Page], scheme: str, width: int
 ):
     page = sign_in(width=width, color_scheme=scheme)
+    above = f"above {scheme} {width}"
+    _create_task(page, above, "true")
     _create_task(
         page, f"seen {scheme} {width} with a name that is long enough to be cut somewhere", "echo hi", "0 2 * * *"
     )
     task = page.url
+    page.get_by_role("link", name="Add upstream").click()
+    page.get_by_label("Its name").fill(above)
+    page.get_by_label("Condition").fill("state == 'succeeded'")
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_url(task)
+    page.get_by_role("link", name="Edit the dependency").click()
+    edge = page.url
+    page.goto(task)
     page.get_by_role("button", name="Run now").click()
     page.wait_for_url(re.compile(r"/runs/\d+/$"))
     expect(page.locator("#region .path [aria-current=step]")).to_have_text(re.compile("succeeded"), timeout=PATIENCE)
-    pages = ["/", "/runs/", page.url, "/tasks/", task, f"{task}edit", f"{task}schedules/new", "/tasks/new", "/workers/"]
+    pages = [
+        "/",
+        "/runs/",
+        page.url,
+        "/tasks/",
+        task,
+        f"{task}edit",
+        f"{task}schedules/new",
+        f"{task}dependencies/new",
+        edge,
+        "/tasks/new",
+        "/workers/",
+    ]
     for address in pages:
         page.goto(address)
         found = Axe().run(page)
