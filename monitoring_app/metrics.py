@@ -25,7 +25,8 @@ from monitoring_app.health import DISPATCHER_SILENCE
 from monitoring_app.invariants import check_invariants
 from monitoring_app.schedule_invariants import owed
 from monitoring_app.stats import CostlyValue, pool_loads, run_counts
-from tasks_app.models import Run
+from tasks_app.breaker import BreakerState
+from tasks_app.models import Resource, Run
 from tasks_app.models.run import RunType
 from tasks_app.rowset import database_now
 from tasks_app.states import TERMINAL, UNSUCCESSFUL, RunState
@@ -34,6 +35,7 @@ from workers_app.models import Worker
 
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 LOOKED_BACK, SHORT_LOOK = timedelta(days=1), timedelta(hours=1)
+WITH_A_RULE = Q(breaker_failures__isnull=False) | Q(breaker_ratio__isnull=False)
 
 
 class MetricsView(ApiView):
@@ -55,6 +57,7 @@ class InstallationCollector(Collector):
         yield from _run_counters()
         yield _dispatch_delays()
         yield from _pools(now)
+        yield _breakers()
         yield from _clockwork(now)
 
     def describe(self) -> list[Metric]:
@@ -82,6 +85,15 @@ def _pools(now: datetime) -> Iterator[Metric]:
         in_use.add_metric([load["name"]], load["queued"] + load["running"])
     yield age
     yield in_use
+
+
+def _breakers() -> Metric:
+    states = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN)
+    text = "State of the circuit breaker: 0 closed, 1 half open, 2 open."
+    metric = GaugeMetricFamily("scheduler_breaker_state", text, labels=["resource"])
+    for name, state in Resource.objects.filter(WITH_A_RULE).order_by("name").values_list("name", "breaker_state"):
+        metric.add_metric([name], states.index(BreakerState(state)))
+    return metric
 
 
 def _clockwork(now: datetime) -> Iterator[Metric]:

@@ -20,18 +20,21 @@ from tasks_app import (
     admin_runs,  # noqa: F401  (registers its pages)
     queries,
 )
-from tasks_app.admin_forms import DependencyForm, PoolForm, ProjectForm, ScheduleForm, TaskForm
+from tasks_app.admin_forms import DependencyForm, PoolForm, ProjectForm, ResourceForm, ScheduleForm, TaskForm
 from tasks_app.admin_verbs import apply_verb
+from tasks_app.breaker_columns import STATE_COLUMNS
 from tasks_app.models import (
     Pool,
     Project,
+    Resource,
     Schedule,
     Task,
     TaskDependency,
     TaskVersion,
 )
 from tasks_app.models.task import PauseMode
-from tasks_app.services import dependencies, runs, schedules, tasks
+from tasks_app.services import dependencies, resources, runs, schedules, tasks
+from tasks_app.services.task_resources import amounts_of
 
 HOW = _("How it is executed")
 PAUSE = ("paused", "paused_reason", "pause_mode", "paused_until")
@@ -79,6 +82,44 @@ class PoolAdmin(ServiceAdmin):
         return False
 
 
+@admin.register(Resource)
+class ResourceAdmin(ServiceAdmin):
+    form = ResourceForm
+    list_display = ("name", "capacity", "rate_limit", "rate_window_seconds", "breaker_state", "breaker_open_until")
+    list_filter = ("breaker_state",)
+    search_fields = ("name",)
+    actions = ("trip_breakers", "reset_breakers")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("name", *STATE_COLUMNS[:3]) if obj is not None else ()
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return administers(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return administers(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return administers(request)
+
+    def delete_row(self, actor: Actor, obj: Resource) -> None:
+        resources.delete_resource(actor, obj, now=timezone.now())
+
+    @admin.action(description=_("Open the breakers of the selected resources"), permissions=["change"])
+    def trip_breakers(self, request: HttpRequest, queryset: QuerySet[Resource]) -> None:
+        def trip(actor: Actor, resource: Resource) -> None:
+            resources.trip(actor, resource, now=timezone.now())
+
+        apply_verb(request, queryset, trip, lambda n: _t("%(n)d breakers are open.") % {"n": n})
+
+    @admin.action(description=_("Close the breakers of the selected resources"), permissions=["change"])
+    def reset_breakers(self, request: HttpRequest, queryset: QuerySet[Resource]) -> None:
+        def reset(actor: Actor, resource: Resource) -> None:
+            resources.reset(actor, resource, now=timezone.now())
+
+        apply_verb(request, queryset, reset, lambda n: _t("%(n)d breakers are closed.") % {"n": n})
+
+
 @admin.register(Task)
 class TaskAdmin(ServiceAdmin):
     project_path = "project"
@@ -86,14 +127,14 @@ class TaskAdmin(ServiceAdmin):
     list_display = ("name", "project", "executor", "pool", "priority", "paused", "updated_at")
     list_filter = ("paused", ("project", admin.RelatedOnlyFieldListFilter))
     search_fields = ("name",)
-    readonly_fields = (*PAUSE, "number", "how", "created_at", "updated_at")
+    readonly_fields = (*PAUSE, "number", "how", "taken", "created_at", "updated_at")
     actions = ("pause_tasks", "drain_tasks", "resume_tasks", "run_now")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         may_write = self.has_add_permission(request) if obj is None else self.has_change_permission(request, obj)
         kept = (*PAUSE, "number", "created_at", "updated_at")
         return [
-            (None, {"fields": tasks.TASK_FIELDS}),
+            (None, {"fields": (*tasks.TASK_FIELDS, "amounts" if may_write else "taken")}),
             (HOW, {"fields": tasks.VERSION_FIELDS if may_write else ("how",)}),
             *([(_("State"), {"fields": kept})] if obj is not None else []),
         ]
@@ -116,6 +157,10 @@ class TaskAdmin(ServiceAdmin):
     @admin.display(description=_("version"))
     def number(self, obj: Task) -> int | None:
         return obj.version.number if obj.version else None
+
+    @admin.display(description=_("resources"))
+    def taken(self, obj: Task) -> str:
+        return ", ".join(f"{name}: {amount}" for name, amount in amounts_of(obj).items())
 
     @admin.display(description=HOW)
     def how(self, obj: Task) -> str:

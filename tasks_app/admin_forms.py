@@ -18,9 +18,10 @@ from access_app.actors import Actor
 from access_app.json_text import JSONFault, is_too_deep, loads
 from tasks_app import executors
 from tasks_app.errors import InvalidInput, SchedulerError
-from tasks_app.models import Pool, Project, Schedule, Task, TaskDependency, TaskVersion
+from tasks_app.models import Pool, Project, Resource, Schedule, Task, TaskDependency, TaskVersion
 from tasks_app.models.schedule import CalendarAction
 from tasks_app.services import dependencies, projects, resources, schedules, tasks
+from tasks_app.services.task_resources import amounts_of
 from tasks_app.texts import storable_json
 
 if TYPE_CHECKING:
@@ -99,6 +100,13 @@ class TaskForm(ServiceForm):
     )
     retry_budget_seconds = forms.IntegerField(label=_("retry for at most seconds"), required=False, min_value=1)
     retry_on_lost = forms.BooleanField(label=_("rerun when its worker is lost"), required=False)
+    amounts = forms.JSONField(
+        label=_("resources"),
+        required=False,
+        initial=dict,
+        decoder=_StrictDecoder,
+        help_text=_("A JSON object: how much a run takes of each resource, by its name."),
+    )
 
     class Meta:
         model = Task
@@ -108,6 +116,7 @@ class TaskForm(ServiceForm):
         instance = options.get("instance")
         if instance is not None and isinstance(version := instance.version, TaskVersion):
             current = {name: getattr(version, name) for name in tasks.VERSION_FIELDS}
+            current["amounts"] = amounts_of(instance)
             options["initial"] = current | (options.get("initial") or {})
         super().__init__(*args, **options)
 
@@ -123,11 +132,27 @@ class TaskForm(ServiceForm):
         rules = self.cleaned_data["never_retry"]
         return {} if rules is None else rules
 
+    def clean_amounts(self) -> Any:
+        amounts = {} if self.cleaned_data["amounts"] is None else self.cleaned_data["amounts"]
+        whole = isinstance(amounts, dict) and all(type(amount) is int for amount in amounts.values())
+        if not whole:
+            raise ValidationError(_("Give an object of names and whole numbers."))
+        return amounts
+
+    def changes(self) -> dict[str, Any]:
+        fields = super().changes()
+        return {"resources" if name == "amounts" else name: value for name, value in fields.items()}
+
     def write(self) -> Task:
-        if self.instance.pk is None:
-            return tasks.create(self.actor, self.changes(), now=timezone.now())
-        saved = Task.objects.select_related("version", "project", "pool").get(pk=self.instance.pk)
-        return tasks.update(self.actor, saved, self.changes(), now=timezone.now())
+        try:
+            if self.instance.pk is None:
+                return tasks.create(self.actor, self.changes(), now=timezone.now())
+            saved = Task.objects.select_related("version", "project", "pool").get(pk=self.instance.pk)
+            return tasks.update(self.actor, saved, self.changes(), now=timezone.now())
+        except InvalidInput as error:
+            if "resources" not in error.errors:
+                raise
+            raise InvalidInput(amounts=error.errors["resources"]) from error
 
 
 class ScheduleForm(ServiceForm):
@@ -191,6 +216,19 @@ class ProjectForm(ServiceForm):
 
     def write(self) -> Project:
         return projects.create(self.actor, **self.changes(), now=timezone.now())
+
+
+class ResourceForm(ServiceForm):
+    """A resource; its name is chosen once."""
+
+    class Meta:
+        model = Resource
+        fields = resources.RESOURCE_FIELDS
+
+    def write(self) -> Resource:
+        if self.instance.pk is None:
+            return resources.create_resource(self.actor, self.changes(), now=timezone.now())
+        return resources.update_resource(self.actor, Resource(pk=self.instance.pk), self.changes(), now=timezone.now())
 
 
 class PoolForm(ServiceForm):

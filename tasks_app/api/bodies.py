@@ -50,6 +50,33 @@ def id_field(**options: Any) -> IntegerField:
     return IntegerField(min_value=1, max_value=MAX_ID, **options)
 
 
+@extend_schema_field(
+    {
+        "oneOf": [
+            {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1, "maximum": MAX_SMALL}},
+            {"type": "array", "items": {"type": "string"}},
+        ]
+    }
+)
+class AmountsField(serializers.Field[Any, Any, Any, Any]):
+    """Resources by name, with the amount of each: an object, or a list of names for 1 of each."""
+
+    default_error_messages = {
+        "invalid": _("Give an object of names and amounts, or a list of names."),
+        "amount": _("The amount of {name} must be a whole number from 1 to 32767."),
+    }
+
+    def to_internal_value(self, data: Any) -> dict[str, int]:
+        if isinstance(data, list) and all(isinstance(name, str) for name in data):
+            return dict.fromkeys(data, 1)
+        if not isinstance(data, dict):
+            self.fail("invalid")
+        for name, amount in data.items():
+            if not isinstance(amount, int) or isinstance(amount, bool) or not 1 <= amount <= MAX_SMALL:
+                self.fail("amount", name=name[:50])
+        return data
+
+
 class TaskBody(StrictSerializer):
     name = TextField(max_length=200)
     project = TextField(max_length=100, required=False, help_text=_("Name of the project; default: `default`."))
@@ -89,6 +116,9 @@ class TaskBody(StrictSerializer):
     auto_pause_after = IntegerField(min_value=1, max_value=MAX_SMALL, allow_null=True, required=False)
     trigger_rule = ChoiceField(choices=[(rule.value, rule.value) for rule in TriggerRule], required=False)
     pool = TextField(max_length=50, required=False, help_text=_("Name of the pool; default: `default`."))
+    resources = AmountsField(
+        required=False, help_text=_("What a run takes of shared resources: `{name: amount}`, or a list of names.")
+    )
 
 
 class PauseBody(StrictSerializer):

@@ -24,7 +24,7 @@ DEFAULT_PROJECT = "default"
 
 def task_rows(actor: Actor) -> QuerySet[Task]:
     """The visible tasks with all that an answer shows of each."""
-    return tasks_visible_to(actor).prefetch_related("schedules")
+    return tasks_visible_to(actor).prefetch_related("schedules", "task_resources__resource")
 
 
 def run_rows(actor: Actor) -> QuerySet[Run]:

@@ -13,6 +13,7 @@ from access_app.api.fields import InstantField, instant
 from tasks_app.models import Run, Task, TaskDependency
 from tasks_app.periods import Unit
 from tasks_app.services.runs import priority_name
+from tasks_app.services.task_resources import amounts_of
 from tasks_app.services.tasks import short_schedule
 
 _PRIORITY = {
@@ -62,6 +63,7 @@ class TaskSerializer(serializers.Serializer[Any]):
     auto_pause_after = serializers.IntegerField(allow_null=True)
     trigger_rule = serializers.CharField()
     pool = serializers.CharField(source="pool.name")
+    resources = serializers.SerializerMethodField(help_text="How much a run takes of each resource, by its name.")
     paused = serializers.BooleanField()
     paused_reason = serializers.CharField()
     pause_mode = serializers.CharField()
@@ -73,6 +75,9 @@ class TaskSerializer(serializers.Serializer[Any]):
 
     def get_schedule(self, task: Task) -> str | None:
         return short_schedule(task)
+
+    def get_resources(self, task: Task) -> dict[str, int]:
+        return amounts_of(task)
 
     def get_schedules(self, task: Task) -> list[int]:
         return sorted(schedule.pk for schedule in task.schedules.all())

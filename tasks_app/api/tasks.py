@@ -109,7 +109,7 @@ def _defaults() -> dict[str, Any]:
     task, version = Task(), TaskVersion()
     values = {name: getattr(task, name) for name in tasks.TASK_FIELDS if name not in ("project", "name", "pool")}
     values |= {name: getattr(version, name) for name in tasks.VERSION_FIELDS if name not in ("executor", "command")}
-    return values | {"pool": DEFAULT_POOL, "schedule": None}
+    return values | {"pool": DEFAULT_POOL, "resources": {}, "schedule": None}
 
 
 def _without_engine_fields(data: Any, task: Task) -> Any:

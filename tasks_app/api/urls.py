@@ -12,6 +12,7 @@ from tasks_app.api.dependencies import DependenciesView, DependencyView, GraphVi
 from tasks_app.api.fires import FiresView
 from tasks_app.api.pools import PoolsView, PoolView
 from tasks_app.api.projects import ProjectsView, ProjectView
+from tasks_app.api.resources import ResetView, ResourcesView, ResourceView, TripView
 from tasks_app.api.runs import (
     CancelView,
     HoldView,
@@ -44,6 +45,10 @@ urlpatterns = routes(
     ("calendars", CalendarsView),
     ("calendars/<int:calendar_id>", CalendarView),
     ("calendars/<int:calendar_id>/check", CalendarCheckView),
+    ("resources", ResourcesView),
+    ("resources/<int:resource_id>", ResourceView),
+    ("resources/<int:resource_id>/trip", TripView),
+    ("resources/<int:resource_id>/reset", ResetView),
     ("tasks", TasksView),
     ("tasks/<int:task_id>", TaskView),
     ("tasks/<int:task_id>/trigger", TriggerView),

@@ -20,6 +20,8 @@ from tasks_app.services import schedules
 from tasks_app.services.locks import locked_task
 from tasks_app.services.pauses import pause, resume
 from tasks_app.services.resources import default_pool
+from tasks_app.services.task_resources import amounts_of, set_amounts
+from tasks_app.services.task_rules import check_limits, check_weight
 from tasks_app.states import Reason, RunState
 from tasks_app.wakeup import nudge
 
@@ -63,21 +65,24 @@ DELETE_BATCH = 2000
 def create(actor: Actor, fields: dict[str, Any], *, now: datetime, paused: bool = False) -> Task:
     """Create a task with its first version and, where `schedule` is a cron string, its schedule.
 
-    `fields` holds TASK_FIELDS (project and pool as objects), VERSION_FIELDS and `schedule`; what is left out takes its
-    default, the pool the one named default. Raises InvalidInput at the field that is wrong, NotFound or
-    PermissionRefused for the project.
+    `fields` holds TASK_FIELDS (project and pool as objects), VERSION_FIELDS, `resources` ({name: amount}), `schedule`;
+    what is left out takes its default, the pool the one named default. Raises InvalidInput at the field that is wrong,
+    NotFound or PermissionRefused for the project.
     """
     require(actor, Verb.EDIT, fields["project"].pk)
     fields = fields if "pool" in fields else {**fields, "pool": default_pool()}
     task = Task(paused=paused, **{name: fields[name] for name in TASK_FIELDS if name in fields})
     version = TaskVersion(number=1, created_by=actor.user, **{n: fields[n] for n in VERSION_FIELDS if n in fields})
     _validate(task, version)
+    check_weight(task, now=now)
     with transaction.atomic():
         _save_unique(task, None)
         version.task = task
         version.save()
         task.version = version
         task.save(update_fields=["version", "updated_at"])
+        if fields.get("resources"):
+            set_amounts(task, fields["resources"])
         if fields.get("schedule"):
             _set_short_schedule(actor, task, fields["schedule"], now)
         audit.append(actor, "create", task, now=now, after=describe(task))
@@ -99,7 +104,7 @@ def update(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime, e
             _lock_schedules(task)
         task = locked_task(task)
         _check_tag(task, expected)
-        before = describe(task)
+        before, allotted = describe(task), (task.weight, task.pool_id)
         for name in TASK_FIELDS:
             if name in fields:
                 setattr(task, name, fields[name])
@@ -107,12 +112,16 @@ def update(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime, e
         _validate(task, version)
         if task.project.name != before["project"]:
             schedules.check_new_project(task)
+        if (task.weight, task.pool_id) != allotted:
+            check_weight(task, now=now)
         if task.name != before["name"]:
             schedules.follow_new_name(task, now=now)
         if version._state.adding:
             version.save()
             task.version = version
         _save_unique(task, [*TASK_FIELDS, "version", "updated_at"])
+        if "resources" in fields:
+            set_amounts(task, fields["resources"])
         if "schedule" in fields:
             _set_short_schedule(actor, task, fields["schedule"], now)
             task.refresh_from_db(fields=["updated_at"])
@@ -155,8 +164,7 @@ def describe(task: Task) -> dict[str, Any]:
     values: dict[str, Any] = {name: getattr(task, name) for name in TASK_FIELDS}
     values |= {"project": task.project.name, "pool": task.pool.name, "paused": task.paused}
     values |= {name: getattr(version, name) for name in VERSION_FIELDS}
-    values["schedule"] = short_schedule(task)
-    return values
+    return values | {"resources": amounts_of(task), "schedule": short_schedule(task)}
 
 
 def short_schedule(task: Task) -> str | None:
@@ -210,6 +218,7 @@ def _validate(task: Task, version: TaskVersion) -> None:
     for text in ("name", "description", "task_type"):
         if "\x00" in getattr(task, text):
             raise InvalidInput(**{text: _("This must not contain a NUL character.")})
+    check_limits(task, version)
     try:
         task.clean_fields(exclude=["version"])
         version.clean_fields(exclude=["task", "params"])

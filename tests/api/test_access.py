@@ -14,7 +14,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from access_app.actors import system_actor
 from access_app.models import AuditEntry
 from access_app.roles import ROLE_ORDER, grant
-from tasks_app.models import Calendar, Run, Schedule, Task
+from tasks_app.models import Calendar, Resource, Run, Schedule, Task
 from tasks_app.services import backfills, calendars, dependencies, runs, schedules
 from tests.api.client import NOOP, is_problem
 
@@ -48,6 +48,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "api/calendars"): {"name": "new", "project": "analytics"},
     ("PATCH", "api/calendars/<int:calendar_id>"): {"description": "changed"},
     ("PATCH", "api/pools/<int:pool_id>"): {"description": "changed"},
+    ("POST", "api/resources"): {"name": "new"},
+    ("PATCH", "api/resources/<int:resource_id>"): {"description": "changed"},
 }
 # What must stand in the query, by the name of the object that it means.
 QUERIES = {("GET", "api/fires"): "?task=<int:task_id>"}
@@ -134,6 +136,7 @@ def objects(make_task, alice):
         "project_id": task.project_id,
         "pool_id": task.pool_id,
         "calendar_id": calendars.create(system, {"name": "c", "project": task.project}, now=now).pk,
+        "resource_id": Resource.objects.create(name="api", breaker_failures=3).pk,
         "key_id": key.pk,
         "worker_id": worker.pk,
     }

@@ -17,7 +17,7 @@ from dispatcher_app.models import Dispatcher
 from monitoring_app import checks
 from monitoring_app.stats import CostlyValue, version
 from tasks_app import moves, transitions
-from tasks_app.models import Run, Task
+from tasks_app.models import Resource, Run, Task
 from tasks_app.services import runs, schedules
 from tasks_app.states import TERMINAL, RunState
 from tasks_app.statistics import percentile, success_rate, wanted_at
@@ -31,6 +31,7 @@ NAMES = {
     "scheduler_dispatch_delay_seconds",
     "scheduler_queue_age_seconds",
     "scheduler_slots_in_use",
+    "scheduler_breaker_state",
     "scheduler_fires_unanswered",
     "scheduler_invariant_violations",
     "scheduler_worker_lease_age_seconds",
@@ -99,6 +100,15 @@ def test_metrics_carry_the_names_and_numbers_of_the_contract(api, alice, history
     delays = {s.labels.get("le", s.name[-3:]): s.value for s in found["scheduler_dispatch_delay_seconds"].samples}
     assert (delays["1.0"], delays["2.5"], delays["5.0"], delays["+Inf"]) == (0, 1, 2, 2)
     assert delays["sum"] == 6 and "django_http_requests_before_middlewares" in found
+
+
+def test_breakers_are_counted_by_how_open_they_are(api, root_user):
+    for name, state in (("a", "closed"), ("b", "half_open"), ("c", "open")):
+        Resource.objects.create(name=name, breaker_failures=1, breaker_state=state)
+    Resource.objects.create(name="by share", breaker_ratio=0.5)
+    Resource.objects.create(name="unguarded", capacity=1)
+    found = values(scrape(api(root_user))["scheduler_breaker_state"])
+    assert found == {("a",): 0, ("b",): 1, ("c",): 2, ("by share",): 0}
 
 
 def test_metrics_of_an_empty_installation_are_zeros(api, root_user):

@@ -51,6 +51,7 @@ def everything(root_user: Any) -> dict[type, Any]:
         ApiKey: ApiKey.objects.create(user=root_user, name="key")[0],
         core.Project: first.project,
         core.Pool: pool,
+        core.Resource: core.Resource.objects.create(name="api", breaker_failures=3),
         core.Task: first,
         core.Schedule: schedule,
         core.TaskDependency: edge,

@@ -20,6 +20,7 @@ from tasks_app.models import (
     LedgerEntry,
     Pool,
     Project,
+    Resource,
     Run,
     RunDependency,
     RunEvent,
@@ -41,7 +42,7 @@ from tests.tasks_app.admin_pages import (
 from workers_app.models import Worker
 
 ENGINE = [Run, RunEvent, RunOutput, RunDependency, LedgerEntry, TaskVersion, Worker, Dispatcher, AuditEntry]
-OURS = [*ENGINE, ApiKey, Project, Pool, Task, Schedule, TaskDependency]
+OURS = [*ENGINE, ApiKey, Project, Pool, Resource, Task, Schedule, TaskDependency]
 
 pytestmark = pytest.mark.django_db
 
@@ -50,7 +51,7 @@ pytestmark = pytest.mark.django_db
 def test_every_page_of_every_model_opens(root, everything, model):
     assert root.get(page(model, "changelist")).status_code == 200
     assert root.get(page(model, "change", everything[model].pk)).status_code == 200
-    may_add = model in (Project, Pool, Task, Schedule, TaskDependency)
+    may_add = model in (Project, Pool, Resource, Task, Schedule, TaskDependency)
     assert root.get(page(model, "add")).status_code == (200 if may_add else 403)
 
 

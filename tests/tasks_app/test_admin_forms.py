@@ -9,11 +9,13 @@ from access_app.models import ApiKey, AuditEntry
 from tasks_app.models import (
     Pool,
     Project,
+    Resource,
     Run,
     Schedule,
     Task,
     TaskDependency,
 )
+from tasks_app.services import tasks
 from tests.tasks_app.admin_pages import (
     errors_of,
     make_run,
@@ -127,6 +129,57 @@ def test_actions_move_the_selected_tasks_only_with_one_audit_entry_each(root, ac
     assert Task.objects.filter(paused=True).count() == {"pause": 2, "resume": 1, "trigger": 0}[verb]
     assert Task.objects.filter(pause_mode="drain").count() == (2 if action == "drain_tasks" else 0)
     assert Run.objects.count() == (2 if verb == "trigger" else 0)
+
+
+# Resources
+
+
+def test_a_task_takes_resources_that_are_typed_as_json_and_mistakes_stand_at_their_field(root):
+    Resource.objects.create(name="db", capacity=3)
+    for typed in ('{"db": 4}', '{"db": "1"}', '{"db": true}', '["db"]', '{"nowhere": 1}', "{"):
+        assert "amounts" in errors_of(root.post(page(Task, "add"), task_form(amounts=typed))), typed
+    assert root.post(page(Task, "add"), task_form(amounts='{"db": 2}')).status_code == 302
+    task = Task.objects.get()
+    assert tasks.describe(task)["resources"] == {"db": 2}
+    assert "&quot;db&quot;: 2" in root.get(page(Task, "change", task.pk)).content.decode()
+    root.post(page(Task, "change", task.pk), task_form(amounts='{"db": 2}', description="new"))
+    assert tasks.describe(Task.objects.get())["resources"] == {"db": 2}
+    root.post(page(Task, "change", task.pk), task_form(amounts=""))
+    assert tasks.describe(Task.objects.get())["resources"] == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"weight": 0}, "weight"),
+        ({"rate_limit": 5}, "rate_window_seconds"),
+        ({"concurrency_key": "{{ x"}, "concurrency_key"),
+        ({"never_retry": '{"exit_codes": [0]}'}, "never_retry"),
+        ({"retry_budget_seconds": 0}, "retry_budget_seconds"),
+    ],
+)
+def test_mistakes_in_limits_and_retries_stand_at_their_fields(root, fields, field):
+    assert errors_of(root.post(page(Task, "add"), task_form(**fields))).keys() == {field}
+    assert not Task.objects.exists()
+
+
+def test_resources_are_made_changed_turned_and_deleted(root):
+    form = {
+        "name": "api", "breaker_failures": 3, "breaker_window": 20, "breaker_minimum": 10,
+        "breaker_open_seconds": 30, "breaker_open_seconds_at_most": 1800,
+    }  # fmt: skip
+    assert "rate_limit" in errors_of(root.post(page(Resource, "add"), form | {"rate_window_seconds": 5}))
+    assert root.post(page(Resource, "add"), form).status_code == 302
+    resource = Resource.objects.get()
+    root.post(page(Resource, "change", resource.pk), form | {"capacity": 7})
+    for action, state in (("trip_breakers", "open"), ("reset_breakers", "closed")):
+        root.post(page(Resource, "changelist"), {"action": action, "_selected_action": [resource.pk]})
+        resource.refresh_from_db()
+        assert (resource.breaker_state, resource.capacity) == (state, 7)
+    root.post(page(Resource, "delete", resource.pk), {"post": "yes"})
+    assert not Resource.objects.exists()
+    verbs = AuditEntry.objects.filter(object_type="resource").order_by("id").values_list("verb", flat=True)
+    assert list(verbs) == ["create", "update", "trip", "reset", "delete"]
 
 
 # Schedules, dependencies, pools, projects, keys

@@ -1,0 +1,58 @@
+"""What limits and retries of a task may be: each mistake at its field."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.apps import apps
+from django.db.models import Max, Q
+from django.utils.translation import gettext as _
+
+from tasks_app import never_retry
+from tasks_app.concurrency_keys import check_template
+from tasks_app.errors import InvalidInput
+from tasks_app.macros import MacroError
+from tasks_app.models import Task, TaskVersion
+from tasks_app.services.resources import check_rate
+
+LONGEST_DELAY = 30 * 24 * 3600
+LONGEST_BUDGET = 3660 * 24 * 3600
+# A worker that stopped may come back; one that did so longer ago is forgotten.
+WORKER_KNOWN_FOR = timedelta(days=1)
+
+
+def check_limits(task: Task, version: TaskVersion) -> None:
+    """Raises InvalidInput. What the columns themselves refuse, such as numbers below 1, is not looked at here."""
+    check_rate(task.rate_limit, task.rate_window_seconds)
+    if task.concurrency_key:
+        try:
+            check_template(task.concurrency_key)
+        except MacroError as error:
+            raise InvalidInput(concurrency_key=error.message) from error
+    try:
+        never_retry.parse(version.never_retry)
+    except never_retry.NeverRetryError as error:
+        raise InvalidInput(never_retry=str(error)) from error
+    for field in ("retry_delay_seconds", "retry_cap_seconds"):
+        if getattr(version, field) > LONGEST_DELAY:
+            raise InvalidInput(**{field: _("A delay may be at most 30 days.")})
+    if version.retry_budget_seconds is not None and not 1 <= version.retry_budget_seconds <= LONGEST_BUDGET:
+        raise InvalidInput(retry_budget_seconds=_("Give 1 second to ten years, or nothing."))
+
+
+def check_weight(task: Task, *, now: datetime) -> None:
+    """Raises InvalidInput at `weight` when a run of the task could never start.
+
+    One run is executed by one worker: it needs its weight in slots of the pool, and a worker that has as many. Only
+    workers of the last day count; with none known, none can be too small.
+    """
+    slots = task.pool.slots
+    if slots is not None and task.weight > slots:
+        raise InvalidInput(weight=_("The pool %(pool)s has only %(n)d slots.") % {"pool": task.pool.name, "n": slots})
+    # Workers live in an app above this one.
+    workers = apps.get_model("workers_app", "Worker")._default_manager.filter(pool=task.pool)
+    known = workers.filter(Q(stopped_at__isnull=True) | Q(stopped_at__gt=now - WORKER_KNOWN_FOR))
+    largest = known.aggregate(most=Max("slots"))["most"]
+    if largest is not None and task.weight > largest:
+        text = _("The largest worker of the pool %(pool)s has only %(n)d slots.")
+        raise InvalidInput(weight=text % {"pool": task.pool.name, "n": largest})
