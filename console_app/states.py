@@ -43,6 +43,8 @@ LOOKS: dict[str, Look] = {
     "fire_missed": Look("⌀", pgettext_lazy("instant", "missed"), "gone"),
     "fire_expired": Look("⌀", pgettext_lazy("instant", "expired"), "gone"),
     "fire_unanswered": Look("✕", pgettext_lazy("instant", "unanswered"), "bad"),
+    # A backfill.
+    "done": Look("✓", pgettext_lazy("backfill", "done"), "good"),
     "online": Look("●", pgettext_lazy("worker", "online"), "good"),
     "draining": Look("◔", pgettext_lazy("worker", "draining"), "late"),
     "offline": Look("■", pgettext_lazy("worker", "offline"), "stopped"),

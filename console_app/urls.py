@@ -3,6 +3,7 @@
 from django.urls import path
 
 from console_app.views import (
+    backfills,
     dependency_edit,
     fires,
     overview,
@@ -47,6 +48,12 @@ urlpatterns = [
     path("tasks/<int:pk>/dependencies/new", dependency_edit.new, name="dependency_new"),
     path("dependencies/<int:pk>/edit", dependency_edit.edit, name="dependency_edit"),
     path("dependencies/<int:pk>/delete", dependency_edit.delete, name="dependency_delete"),
+    path("tasks/<int:pk>/backfill", backfills.new, name="backfill_new"),
+    path("backfills/", backfills.backfill_list, name="backfills"),
+    path("backfills/<int:pk>/", backfills.backfill_page, name="backfill"),
+    path("backfills/<int:pk>/pause", backfills.pause, name="backfill_pause"),
+    path("backfills/<int:pk>/resume", backfills.resume, name="backfill_resume"),
+    path("backfills/<int:pk>/cancel", backfills.cancel, name="backfill_cancel"),
     path("workers/", workers.worker_list, name="workers"),
     *signing.urlpatterns,
 ]

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from access_app.actors import Actor
 from access_app.admin import ReadOnlyAdmin
 from tasks_app.admin_verbs import apply_verb
-from tasks_app.models import LedgerEntry, Run, RunDependency, RunEvent, RunOutput
+from tasks_app.models import Backfill, LedgerEntry, Run, RunDependency, RunEvent, RunOutput
 from tasks_app.services import runs
 
 
@@ -100,4 +100,16 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     list_select_related = ("schedule",)
     list_filter = ("answer",)
     search_fields = ("schedule__task__name__exact",)
+    ordering = ("-pk",)
+
+
+@admin.register(Backfill)
+class BackfillAdmin(ReadOnlyAdmin):
+    """Read-only: a backfill is planned, paused and cancelled in the console, over the API or by command."""
+
+    project_path = "task__project"
+    list_display = ("id", "task", "state", "start_at", "end_at", "total", "created_at", "created_by")
+    list_filter = ("state",)
+    list_select_related = ("task", "created_by")
+    search_fields = ("task__name__exact",)
     ordering = ("-pk",)

@@ -14,6 +14,9 @@ class RunFilter(django_filters.FilterSet):
     task_name = django_filters.CharFilter(field_name="task__name", lookup_expr="icontains", label=_("task name"))
     project = django_filters.CharFilter(field_name="task__project__name", label=_("project"))
     state = django_filters.MultipleChoiceFilter(choices=STATE_CHOICES, label=_("state"))
+    backfill = django_filters.NumberFilter(
+        field_name="backfill_id", min_value=1, max_value=2**63 - 1, label=_("backfill")
+    )
     run_type = django_filters.ChoiceFilter(choices=RunType.choices, label=_("type"))
     created_after = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte", label=_("from"))
     created_before = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt", label=_("until"))

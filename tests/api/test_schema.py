@@ -69,6 +69,7 @@ def test_lists_name_their_filters(document):
         "project",
         "state",
         "run_type",
+        "backfill",
         "created_after",
         "created_before",
     }

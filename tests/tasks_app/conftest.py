@@ -36,8 +36,12 @@ def everything(root_user: Any) -> dict[type, Any]:
     )
     stretch = {"first_at": now, "last_at": now, "count": 1, "answer": "skipped", "reason": "pause"}
     schedule = first.schedules.get()
+    backfill = core.Backfill.objects.create(
+        task=first, schedule=schedule, start_at=now, end_at=now, total=1, created_at=now
+    )
     return {
         core.Run: run,
+        core.Backfill: backfill,
         core.RunEvent: run.events.get(),
         core.RunOutput: core.RunOutput.objects.create(
             run=run, attempt=1, first_line=0, line_count=1, lines=[["", "stdout", "x"]]

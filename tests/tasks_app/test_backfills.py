@@ -12,7 +12,9 @@ from access_app.actors import system_actor, user_actor
 from access_app.errors import PermissionRefused
 from access_app.models import AuditEntry
 from access_app.roles import Role, grant
-from tasks_app import fires
+from dispatcher_app.acceptance import accept_ended
+from dispatcher_app.release import release_ready
+from tasks_app import fires, transitions
 from tasks_app.errors import InvalidInput, NotFound, WrongState
 from tasks_app.models import Backfill, Calendar, Run, Schedule, Task
 from tasks_app.models.run import RunType
@@ -20,7 +22,7 @@ from tasks_app.services import backfills, runs
 from tasks_app.services.backfills import Wish
 from tasks_app.states import RunState
 from tests.dispatcher_app.steps import DAY, HOUR, MINUTE, NOON, fire
-from tests.tasks_app.making import ACTOR, bring, depend, end, make_schedule, make_task, plan, start, state_of
+from tests.tasks_app.making import ACTOR, ANSWERED, bring, depend, end, make_schedule, make_task, plan, start, state_of
 from tests.tasks_app.making import NOW as MAKING_NOW
 
 pytestmark = pytest.mark.django_db
@@ -334,3 +336,45 @@ def test_the_ledger_keeps_its_answer_and_names_the_run_that_filled_it_in():
         ("run", None),
     ]
     assert set(Run.objects.filter(run_type=RunType.BACKFILL).values_list("schedule", flat=True)) == {None}
+
+
+# Together with release
+
+
+def released(now: Any = NOW) -> list[int]:
+    return [one.id for one in release_ready(now, actor=ACTOR)]
+
+
+def test_release_starts_as_many_at_once_as_the_backfill_says_in_its_order(schedule):
+    made = backfill(schedule.task, hours(1, 5, max_concurrent=2, newest_first=True))
+    (other,) = plan(schedule.task, now=NOW)
+    assert sorted(released()) == sorted([run_of(made, 5), run_of(made, 4), other])
+    assert released() == []
+    start_queued(run_of(made, 5))
+    assert released() == []
+    end(run_of(made, 5), now=NOW)
+    assert released() == [run_of(made, 3)]
+
+
+def test_release_starts_nothing_of_a_paused_backfill_until_it_is_resumed(schedule):
+    made = backfill(schedule.task, hours(1, 3))
+    beside = backfill(schedule.task, hours(5, 6))
+    backfills.pause(SYSTEM, made, now=NOW)
+    assert released() == [run_of(beside, 5)]
+    backfills.resume(SYSTEM, made, now=NOW)
+    assert released() == [run_of(made, 1)]
+
+
+def test_downstream_runs_start_beside_the_limit_of_the_backfill(schedule):
+    below = make_task()
+    depend(schedule.task, below)
+    made = backfill(schedule.task, hours(1, 2))
+    assert released() == [run_of(made, 1)]
+    start_queued(run_of(made, 1))
+    end(run_of(made, 1), now=NOW)
+    accept_ended(NOW, actor=ACTOR)
+    assert sorted(released()) == sorted([run_of(made, 2), Run.objects.get(root_id=run_of(made, 1)).pk])
+
+
+def start_queued(run: int) -> None:
+    assert transitions.claim([(run, 1)], worker_id=ANSWERED, now=NOW, actor=ACTOR)
