@@ -31,7 +31,7 @@ chance = random.Random(3)
 for _ in range({CANCELS}):
     time.sleep(chance.uniform(0, 0.15))
     unasked = Run.objects.filter(cancel_requested_at=None, finished_at=None)
-    state = chance.choice(sorted(set(unasked.values_list("state", flat=True))))
+    state = chance.choice(sorted(set(unasked.values_list("state", flat=True))) or [""])
     run = chance.choice(list(unasked.filter(state=state).select_related("task").order_by("id")) or [None])
     try:
         if run is not None:
