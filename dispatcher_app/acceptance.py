@@ -61,6 +61,16 @@ def accept_ended(now: datetime, *, actor: str, limit: int = BATCH) -> int:
         return len(ended)
 
 
+def judge_run(run: Run) -> Verdict:
+    """What the trigger rule of a waiting run says now, its periods aside."""
+    return _by_rule({run.pk: run.trigger_rule})[run.pk]
+
+
+def open_periods(run: Run) -> list[RunPeriod]:
+    """The periods that the run still waits for."""
+    return list(run.period_edges.filter(settled=False).select_related("upstream_task").order_by("start", "pk"))
+
+
 def _judge(ended: list[int]) -> dict[int, tuple[Verdict, str]]:
     """{downstream run: (verdict, rule)} for the waiting runs below the ended ones.
 

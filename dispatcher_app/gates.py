@@ -52,11 +52,11 @@ def key_slots(lane: Lane, room: Room) -> Iterator[Opening]:
         )
 
 
-def pool_slots(lane: Lane, room: Room, weight: int = 1) -> Iterator[Opening]:
+def pool_slots(lane: Lane, room: Room) -> Iterator[Opening]:
     pool = room.pools.get(lane.task.pool_id)
     if pool is not None:
         free = pool.slots - pool.used
-        yield Opening("pool", free, pool.slots, weight, subject=pool.name, facts=(pool.used, pool.slots))
+        yield Opening("pool", free, pool.slots, subject=pool.name, facts=(pool.used, pool.slots))
 
 
 def resources(lane: Lane, room: Room) -> Iterator[Opening]:

@@ -16,6 +16,7 @@ from django.db import connection
 
 from tasks_app import rowset
 from tasks_app.fairness import LONG_AGO
+from tasks_app.models import Run
 from tasks_app.models.task import Overlap
 from tasks_app.pauses import MAY_START
 
@@ -108,6 +109,24 @@ class Cursor:
     after: tuple[int, str, int, int] | None = None
 
 
+def lane_of(run: Run) -> Lane:
+    """The lane that a run stands in, or would."""
+    task = run.task
+    of_task = LaneTask(
+        task.pk,
+        task.pool_id,
+        task.pool.name,
+        task.pool.slots is not None,
+        task.overlap,
+        task.max_concurrent,
+        task.max_concurrent_per_key,
+        task.rate_limit,
+        task.rate_window_seconds,
+        task.task_resources.exists(),
+    )
+    return Lane(of_task, run.concurrency_key, run.priority, run.backfill_id or 0)
+
+
 def due_lanes(now: datetime, cursor: Cursor | None = None) -> list[Lane]:
     """Up to MOST_LANES lanes of open tasks in which something is due, after the cursor; moves the cursor on."""
     cursor = cursor or Cursor()
@@ -144,20 +163,22 @@ def candidates(wanted: Sequence[tuple[Lane, int]], now: datetime, *, lock: bool)
     )
     columns["most"] = "int"
     picked = ", ".join(f"run.{name}" for name in _CANDIDATE)
-    of_lane = f"""{_READY} AND run.task_id = k.task_id AND run.concurrency_key = k.key AND run.priority = k.priority
+    # A run past its start deadline expires instead.
+    of_lane = f"""{_READY} AND (run.expires_at IS NULL OR run.expires_at > %s OR run.attempt > 1)
+        AND run.task_id = k.task_id AND run.concurrency_key = k.key AND run.priority = k.priority
         AND coalesce(run.backfill_id, 0) = k.backfill AND run.due_at <= %s ORDER BY run.due_at, run.id"""
     at = rowset.moment(now)
     if rowset.is_postgresql():
         locking = "FOR UPDATE OF run SKIP LOCKED" if lock else ""
         sql = f"""SELECT k.place, run.* FROM {rowset.table("k", columns)} CROSS JOIN LATERAL (
             SELECT {picked} FROM tasks_app_run AS run WHERE {of_lane} LIMIT k.most {locking}) AS run"""
-        params = [rows, at]
+        params = [rows, at, at]
     else:
         # Its LIMIT may not depend on the lane: what is too much is left out below.
         sql = f"""SELECT k.place, {picked} FROM {rowset.table("k", columns)} CROSS JOIN tasks_app_run AS run
             WHERE run.id IN (SELECT run.id FROM tasks_app_run AS run WHERE {of_lane} LIMIT %s)
             ORDER BY k.place, run.due_at, run.id"""
-        params = [rows, at, max(most for _, most in wanted)]
+        params = [rows, at, at, max(most for _, most in wanted)]
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
         for place, *row in cursor.fetchall():

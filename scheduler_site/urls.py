@@ -10,6 +10,7 @@ urlpatterns = [
     path("api/", include("access_app.api.urls")),
     path("api/", include("tasks_app.api.urls")),
     path("api/", include("workers_app.api.urls")),
+    path("api/", include("dispatcher_app.api.urls")),
     path("api/", include("monitoring_app.api.urls")),
     re_path(r"^api(/|$)", UnknownPath.as_view()),
     path("", include("monitoring_app.urls")),

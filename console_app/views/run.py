@@ -20,6 +20,7 @@ from console_app.links import number
 from console_app.run_path import steps
 from console_app.views.run_log import first_lines
 from console_app.views.task import permissions
+from dispatcher_app.explain import explain
 from tasks_app import queries
 from tasks_app.models import Run, RunPeriod, Task
 from tasks_app.services import reruns, runs
@@ -34,8 +35,11 @@ def run_page(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
     events = list(run.events.order_by("pk"))
     is_over = run.state in TERMINAL
     may = permissions(actor, run.task)
+    may_start = run.state in (RunState.WAITING, RunState.QUEUED)
+    visible = queries.runs_visible_to(actor)
     context = {
         "run": run,
+        "explanation": explain(run, timezone.now(), visible=visible) if may_start else None,
         "events": events,
         "steps": steps(run, events),
         "is_over": is_over,

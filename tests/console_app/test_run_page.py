@@ -12,7 +12,7 @@ from console_app.run_path import steps
 from tasks_app import moves, transitions
 from tasks_app.models import Run
 from tasks_app.states import RunState
-from tests.console_app.factories import make_run, write_lines
+from tests.console_app.factories import make_run, make_worker, write_lines
 
 POLL = {"HX-Request": "true", "HX-Source": "div#region"}
 
@@ -64,6 +64,22 @@ def test_the_page_of_a_run_in_any_state_answers(as_bob, task, state):
     assert ("Run again" in page.text) is is_over
     assert ("Cancel run" in page.text) is not is_over
     assert (f'hx-get="/runs/{run.pk}/"' in page.text) is not is_over
+
+
+def test_a_run_that_does_not_start_says_why_and_who_holds_its_slot(as_bob, task):
+    make_worker()
+    task.max_concurrent = 1
+    task.save()
+    live, run = make_run(task, RunState.QUEUED), make_run(task)
+    page = as_bob.get(f"/runs/{run.pk}/").text
+    assert "Why is it not running?" in page
+    assert "1 of 1 runs of its task are live." in page
+    assert f'<a href="/runs/{live.pk}/">#{live.pk} {task.name}</a>' in page
+    assert "A worker takes it up any moment." in as_bob.get(f"/runs/{live.pk}/").text
+    assert "It starts at the next look of a dispatcher." not in page
+    transitions.cancel_unstarted([live.pk], now=timezone.now(), actor="test")
+    assert "It starts at the next look of a dispatcher." in as_bob.get(f"/runs/{run.pk}/").text
+    assert "Why is it not running?" not in as_bob.get(f"/runs/{live.pk}/").text
 
 
 def test_the_region_of_a_run_that_has_ended_stops_polling_and_brings_its_new_buttons(as_bob, task):
