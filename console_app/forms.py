@@ -14,9 +14,8 @@ from tasks_app.dependencies import TriggerRule
 from tasks_app.errors import InvalidInput
 from tasks_app.executors import EXECUTORS
 from tasks_app.models import Pool, Project, Task, TaskVersion
-from tasks_app.models.schedule import CatchUp, GapPolicy, RepeatPolicy, Schedule, ScheduleKind
 from tasks_app.models.task import Overlap, PauseMode
-from tasks_app.services import runs, schedules, tasks
+from tasks_app.services import runs, tasks
 
 MONO = {"class": "mono", "spellcheck": "false", "autocomplete": "off"}
 
@@ -125,49 +124,6 @@ class ZonedTimeField(forms.DateTimeField):
 
     def prepare_value(self, value: Any) -> Any:
         return value if not hasattr(value, "strftime") else value.strftime("%Y-%m-%d %H:%M:%S")
-
-
-class ScheduleForm(forms.Form):
-    """One schedule of a task. Times are typed in UTC, the rule is read in its own zone."""
-
-    kind = forms.ChoiceField(label=_("Kind"), choices=ScheduleKind.choices, initial=ScheduleKind.CRON)
-    expression = forms.CharField(
-        label=_("Cron expression"),
-        required=False,
-        max_length=256,
-        widget=forms.TextInput(attrs={**MONO, "placeholder": "0 2 * * *"}),
-        help_text=_("minute hour day month weekday; for the kind cron"),
-    )
-    interval_seconds = forms.IntegerField(
-        label=_("Interval in seconds"), required=False, min_value=1, help_text=_("For the kind interval")
-    )
-    at = ZonedTimeField(label=_("At (UTC)"), required=False, help_text=_("For the kind once"))
-    time_zone = forms.CharField(
-        label=_("Time zone"), max_length=64, widget=forms.TextInput(attrs={**MONO, "list": "zones"})
-    )
-    start_at = ZonedTimeField(label=_("From (UTC)"), required=False)
-    end_at = ZonedTimeField(label=_("Until (UTC)"), required=False)
-    catch_up = forms.ChoiceField(
-        label=_("Catch up"),
-        choices=CatchUp.choices,
-        initial=CatchUp.LAST,
-        help_text=_("Which instants become runs that passed while nothing could fire."),
-    )
-    catch_up_window_seconds = forms.IntegerField(label=_("Catch-up window in seconds"), initial=3600, min_value=0)
-    max_catch_up = forms.IntegerField(label=_("Most runs to catch up"), initial=100, min_value=0)
-    dst_gap = forms.ChoiceField(
-        label=_("When the time is skipped"), choices=GapPolicy.choices, initial=GapPolicy.RUN_AFTER
-    )
-    dst_repeat = forms.ChoiceField(
-        label=_("When the time comes twice"), choices=RepeatPolicy.choices, initial=RepeatPolicy.FIRST
-    )
-    note = forms.CharField(label=_("Note"), required=False, max_length=500)
-    enabled = forms.BooleanField(label=_("Enabled"), required=False, initial=True)
-
-    @staticmethod
-    def values_of(schedule: Schedule) -> dict[str, Any]:
-        """What the form shows of a schedule that exists."""
-        return {name: getattr(schedule, name) for name in schedules.FIELDS}
 
 
 class PauseForm(forms.Form):

@@ -4,6 +4,8 @@ from django.urls import path
 
 from console_app.views import (
     backfills,
+    calendar_edit,
+    calendars,
     dependency_edit,
     fires,
     overview,
@@ -54,6 +56,11 @@ urlpatterns = [
     path("backfills/<int:pk>/pause", backfills.pause, name="backfill_pause"),
     path("backfills/<int:pk>/resume", backfills.resume, name="backfill_resume"),
     path("backfills/<int:pk>/cancel", backfills.cancel, name="backfill_cancel"),
+    path("calendars/", calendars.calendar_list, name="calendars"),
+    path("calendars/new", calendar_edit.new, name="calendar_new"),
+    path("calendars/preview", calendar_edit.preview, name="calendar_preview"),
+    path("calendars/<int:pk>/", calendar_edit.edit, name="calendar"),
+    path("calendars/<int:pk>/delete", calendar_edit.delete, name="calendar_delete"),
     path("workers/", workers.worker_list, name="workers"),
     *signing.urlpatterns,
 ]

@@ -17,10 +17,18 @@ from access_app.actors import Actor
 from access_app.admin import ReadOnlyAdmin, ServiceAdmin, actor_of, administers
 from access_app.roles import Verb, allows, role_in
 from tasks_app import (
+    admin_calendars,  # noqa: F401  (registers its pages)
     admin_runs,  # noqa: F401  (registers its pages)
     queries,
 )
-from tasks_app.admin_forms import DependencyForm, PoolForm, ProjectForm, ResourceForm, ScheduleForm, TaskForm
+from tasks_app.admin_forms import (
+    DependencyForm,
+    PoolForm,
+    ProjectForm,
+    ResourceForm,
+    ScheduleForm,
+    TaskForm,
+)
 from tasks_app.admin_verbs import apply_verb
 from tasks_app.breaker_columns import STATE_COLUMNS
 from tasks_app.models import (

@@ -18,9 +18,9 @@ from access_app.actors import Actor
 from access_app.json_text import JSONFault, is_too_deep, loads
 from tasks_app import executors
 from tasks_app.errors import InvalidInput, SchedulerError
-from tasks_app.models import Pool, Project, Resource, Schedule, Task, TaskDependency, TaskVersion
+from tasks_app.models import Calendar, Pool, Project, Resource, Schedule, Task, TaskDependency, TaskVersion
 from tasks_app.models.schedule import CalendarAction
-from tasks_app.services import dependencies, projects, resources, schedules, tasks
+from tasks_app.services import calendars, dependencies, projects, resources, schedules, tasks
 from tasks_app.services.task_resources import amounts_of
 from tasks_app.texts import storable_json
 
@@ -179,6 +179,49 @@ class ScheduleForm(ServiceForm):
             return schedules.create(self.actor, fields.pop("task"), fields, now=timezone.now())
         saved = Schedule.objects.select_related("task").get(pk=self.instance.pk)
         return schedules.update(self.actor, saved, fields, now=timezone.now())
+
+
+class CalendarForm(ServiceForm):
+    """A calendar; its project is chosen once, or none: then all share it."""
+
+    document = forms.JSONField(
+        label=_("rules"),
+        required=False,
+        initial=dict,
+        decoder=_StrictDecoder,
+        help_text=_("A JSON object: time_zone, allowed, blackout."),
+    )
+    holidays = forms.JSONField(
+        label=_("public holidays"),
+        required=False,
+        initial=list,
+        decoder=_StrictDecoder,
+        help_text=_("A JSON list of objects: country, subdivision, name."),
+    )
+
+    class Meta:
+        model = Calendar
+        fields = ("project", *calendars.FIELDS)
+
+    def clean_document(self) -> Any:
+        document = self.cleaned_data["document"]
+        return {} if document is None else document
+
+    def clean_holidays(self) -> Any:
+        holidays = self.cleaned_data["holidays"]
+        return [] if holidays is None else holidays
+
+    def write(self) -> Calendar:
+        fields = self.changes()
+        if "includes" in fields:
+            fields["includes"] = list(fields["includes"])
+        if self.instance.pk is None:
+            return calendars.create(self.actor, fields, now=timezone.now())
+        saved = Calendar.objects.select_related("project").get(pk=self.instance.pk)
+        return calendars.update(self.actor, saved, fields, now=timezone.now())
+
+    def _save_m2m(self) -> None:
+        """The service has written what it includes."""
 
 
 class DependencyForm(ServiceForm):

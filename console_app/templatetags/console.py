@@ -18,6 +18,7 @@ BADGES = {
     "dst_gap": _("clocks go forward: moved to after the gap"),
     "dst_repeat_first": _("clocks go back: the first of two"),
     "dst_repeat_second": _("clocks go back: the second of two"),
+    "calendar": _("moved to the next allowed time"),
 }
 
 
@@ -113,7 +114,7 @@ def local_clock(text: str) -> str:
 
 @register.simple_tag
 def badge_text(code: str) -> str:
-    """Why the clock change matters to a fire; a code that is not known is shown as it is."""
+    """What is special about a fire; a code that is not known is shown as it is."""
     return str(BADGES.get(code, code))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -15,10 +16,11 @@ from access_app.actors import Actor
 from access_app.roles import Verb, require
 from console_app.door import action, page
 from console_app.errors import put_on, sentence
-from console_app.forms import ScheduleForm, zone_names
+from console_app.forms import zone_names
+from console_app.schedule_forms import ScheduleForm
 from tasks_app import queries
 from tasks_app.errors import InvalidInput
-from tasks_app.models import Schedule, Task
+from tasks_app.models import Calendar, Schedule, Task
 from tasks_app.services import schedules
 
 PREVIEWED = 5
@@ -28,7 +30,8 @@ PREVIEWED = 5
 def new(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
     task = queries.get_visible(queries.tasks_visible_to(actor), pk)
     require(actor, Verb.EDIT, task.project_id)
-    form = ScheduleForm(request.POST or None, initial={"time_zone": settings.SCHEDULER_TIME_ZONE})
+    defaults = {"time_zone": settings.SCHEDULER_TIME_ZONE}
+    form = ScheduleForm(request.POST or None, initial=defaults, calendars=_calendars(actor, task))
     if request.method == "POST" and form.is_valid():
         try:
             schedules.create(actor, task, form.cleaned_data, now=timezone.now())
@@ -37,14 +40,15 @@ def new(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
         else:
             messages.success(request, _("The schedule is added."))
             return redirect("console:task", pk=pk)
-    return _form_page(request, form, task, None)
+    return _form_page(request, actor, form, task, None)
 
 
 @page
 def edit(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
     schedule = queries.get_visible(queries.schedules_visible_to(actor), pk)
     require(actor, Verb.EDIT, schedule.task.project_id)
-    form = ScheduleForm(request.POST or None, initial=ScheduleForm.values_of(schedule))
+    chosen = _calendars(actor, schedule.task)
+    form = ScheduleForm(request.POST or None, initial=ScheduleForm.values_of(schedule), calendars=chosen)
     if request.method == "POST" and form.is_valid():
         try:
             schedules.update(actor, schedule, form.cleaned_data, now=timezone.now())
@@ -53,7 +57,7 @@ def edit(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
         else:
             messages.success(request, _("The schedule is saved."))
             return redirect("console:task", pk=schedule.task_id)
-    return _form_page(request, form, schedule.task, schedule)
+    return _form_page(request, actor, form, schedule.task, schedule)
 
 
 @action(back="console:schedule_edit")
@@ -65,14 +69,14 @@ def delete(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
 
 
 @page
-def preview(request: HttpRequest, _actor: Actor) -> HttpResponseBase:
+def preview(request: HttpRequest, actor: Actor) -> HttpResponseBase:
     """The next fires of what stands in the form, as a fragment; what is wrong with it, as a sentence."""
-    return render(request, "console/components/fires.html", previewed(request.GET))
+    return render(request, "console/components/fires.html", previewed(actor, request.GET))
 
 
-def previewed(typed: Any) -> dict[str, Any]:
+def previewed(actor: Actor, typed: Any) -> dict[str, Any]:
     """The context of components/fires.html for typed values: `schedule` (short form) or the fields of ScheduleForm."""
-    fields, hash_key = _preview_fields(typed), typed.get("name", "")
+    fields, hash_key = _preview_fields(actor, typed), typed.get("name", "")
     if fields is None:
         return {}
     try:
@@ -88,23 +92,39 @@ def short_form_zone(task: Task | None) -> str:
     return rows[0].time_zone if rows else settings.SCHEDULER_TIME_ZONE
 
 
-def _preview_fields(typed: Any) -> dict[str, Any] | None:
+def _preview_fields(actor: Actor, typed: Any) -> dict[str, Any] | None:
     """None when there is nothing to preview yet."""
     if "schedule" in typed:
         expression = typed.get("schedule", "").strip()
         if not expression:
             return None
         return {"kind": "cron", "expression": expression, "time_zone": typed.get("zone") or short_form_zone(None)}
-    form = ScheduleForm(typed)
+    form = ScheduleForm(typed, calendars=queries.calendars_visible_to(actor))
     form.is_valid()
     fields = {name: value for name, value in form.cleaned_data.items() if value not in (None, "")}
-    rule = {"cron": "expression", "interval": "interval_seconds", "once": "at"}.get(fields.get("kind", ""))
+    rule = _RULES.get(fields.get("kind", ""))
     return fields if rule in fields and "time_zone" in fields else None
 
 
-def _form_page(request: HttpRequest, form: ScheduleForm, task: Task, schedule: Schedule | None) -> HttpResponse:
+_RULES = {
+    "cron": "expression",
+    "interval": "interval_seconds",
+    "fixed_delay": "interval_seconds",
+    "once": "at",
+}
+
+
+def _calendars(actor: Actor, task: Task) -> QuerySet[Calendar]:
+    """Those that a schedule of the task may use: the shared ones and those of its project."""
+    rows = queries.calendars_visible_to(actor)
+    return rows.filter(Q(project=None) | Q(project=task.project_id)).order_by("name")
+
+
+def _form_page(
+    request: HttpRequest, actor: Actor, form: ScheduleForm, task: Task, schedule: Schedule | None
+) -> HttpResponse:
     typed = form.data if form.is_bound else {**{n: f.initial for n, f in form.fields.items()}, **form.initial}
-    shown = previewed({"name": task.name, **_texts(typed)})
+    shown = previewed(actor, {"name": task.name, **_texts(typed)})
     context = {"form": form, "task": task, "schedule": schedule, "zones": zone_names(), **shown}
     return render(request, "console/schedule_edit.html", context, status=422 if form.errors else 200)
 

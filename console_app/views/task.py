@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -43,7 +42,7 @@ def task_page(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
     task = queries.get_visible(queries.tasks_visible_to(actor), pk)
     now = timezone.now()
     recent = queries.runs_visible_to(actor).filter(task=task).order_by("-pk")
-    rows = list(task.schedules.select_related("task").order_by("pk"))
+    rows = list(task.schedules.select_related("task", "calendar").order_by("pk"))
     context = {
         "task": task,
         "version": task.version,
@@ -134,10 +133,4 @@ def _in_words(schedule: Schedule) -> str:
 
 def _next_fires(rows: list[Schedule], now: datetime) -> list[dict[str, Any]]:
     """The next fires of all enabled schedules together, soonest first; a broken schedule has none."""
-    fires: list[dict[str, Any]] = []
-    for schedule in rows:
-        if schedule.enabled and not schedule.error:
-            fields = {name: getattr(schedule, name) for name in schedules.FIELDS}
-            with suppress(InvalidInput):
-                fires += schedules.preview(fields, after=now, count=FIRES, hash_key=schedule.task.name)["fires"]
-    return sorted(fires, key=lambda fire: fire["at"])[:FIRES]
+    return [fire for _schedule, fire in schedules.shown_fires(rows, now=now, count=FIRES)]

@@ -38,7 +38,7 @@ def new(request: HttpRequest, actor: Actor) -> HttpResponseBase:
         else:
             messages.success(request, _("%(task)s is created.") % {"task": task.name})
             return redirect("console:task", pk=task.pk)
-    return _form_page(request, form, task=None)
+    return _form_page(request, actor, form, task=None)
 
 
 @page
@@ -58,7 +58,7 @@ def edit(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
                 request, _("%(task)s is saved. Runs in flight keep the version they have.") % {"task": task}
             )
             return redirect("console:task", pk=pk)
-    return _form_page(request, form, task=task)
+    return _form_page(request, actor, form, task=task)
 
 
 @action(back="console:task_edit")
@@ -77,13 +77,13 @@ def _changes(form: TaskForm, task: Task) -> dict[str, Any]:
     return values
 
 
-def _form_page(request: HttpRequest, form: TaskForm, *, task: Task | None) -> HttpResponse:
-    zone = short_form_zone(task)
+def _form_page(request: HttpRequest, actor: Actor, form: TaskForm, *, task: Task | None) -> HttpResponse:
+    zone, typed = short_form_zone(task), form["schedule"].value() or ""
     context = {
         "form": form,
         "task": task,
         "zone": zone,
-        **previewed({"name": form["name"].value() or "", "schedule": form["schedule"].value() or "", "zone": zone}),
+        **previewed(actor, {"name": form["name"].value() or "", "schedule": typed, "zone": zone}),
         "executors": EXECUTORS.values(),
         "run_count": task.runs.count() if task else 0,
         "has_long_schedules": task is not None and tasks.short_schedule(task) is None and task.schedules.exists(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,24 +19,31 @@ from tasks_app.calendar_documents import CalendarError
 from tasks_app.calendar_rows import calendar_of
 from tasks_app.dependencies import cycle_path
 from tasks_app.errors import InvalidInput, WrongState
-from tasks_app.holiday_dates import HolidayDates, UnknownHolidays, holiday_dates
 from tasks_app.models import Calendar, Resource, Schedule
 from tasks_app.queries import calendars_visible_to, get_visible
+from tasks_app.services.holidays import holiday_rules
 from tasks_app.services.schedule_rules import ENGINE_FIELDS, arm, set_next_run
 from tasks_app.wakeup import nudge
 
-__all__ = ["FIELDS", "calendar_of", "check", "create", "delete", "describe", "openings", "update"]
+__all__ = [
+    "COLUMNS",
+    "FIELDS",
+    "calendar_of",
+    "check",
+    "create",
+    "delete",
+    "describe",
+    "draft",
+    "openings",
+    "rules_of",
+    "update",
+]
 
 COLUMNS = ("name", "description", "document", "holidays")
 # `includes` are other calendars, as rows.
 FIELDS = (*COLUMNS, "includes")
-MOST_HOLIDAYS = 20
 MOST_INCLUDED = 20
 LARGEST_DOCUMENT = 256 * 1024
-# The dates of public holidays are worked out for the year before the one of the change up to so many years after it.
-YEARS_AHEAD = 10
-# Make-up working days have the hours of the weekly rules, where these are no more than this.
-MOST_HOURS = 5
 MOST_NAMED = 3
 _LOOK_AHEAD = timedelta(days=400)
 
@@ -96,12 +103,20 @@ def delete(actor: Actor, calendar: Calendar, *, now: datetime) -> None:
         calendar.delete()
 
 
+def rules_of(calendar: Calendar) -> calendars.Calendar:
+    """The pure calendar that answers for a stored one. Raises WrongState when its rules cannot be read."""
+    try:
+        return calendar_of([calendar.pk])
+    except CalendarError as error:
+        raise WrongState(_("The rules of this calendar cannot be read: %(why)s") % {"why": str(error)}) from error
+
+
 def check(calendar: Calendar, at: datetime) -> dict[str, Any]:
     """Whether the calendar, with what it includes, allows `at`: {"at", "allowed", "reason", "next_allowed"}.
 
     Raises WrongState when its rules cannot be read.
     """
-    rules = _rules_of(calendar)
+    rules = rules_of(calendar)
     return {
         "at": at,
         "allowed": rules.allows(at),
@@ -142,13 +157,6 @@ def describe(calendar: Calendar) -> dict[str, Any]:
     return values | {"includes": sorted(calendar.includes.values_list("pk", flat=True))}
 
 
-def _rules_of(calendar: Calendar) -> calendars.Calendar:
-    try:
-        return calendar_of([calendar.pk])
-    except CalendarError as error:
-        raise WrongState(_("The rules of this calendar cannot be read: %(why)s") % {"why": str(error)}) from error
-
-
 def _require(actor: Actor, calendar: Calendar) -> None:
     if calendar.project_id is None:
         require_everywhere(actor, Verb.MANAGE)
@@ -167,60 +175,13 @@ def _assign(calendar: Calendar, fields: dict[str, Any], now: datetime) -> None:
     for name in ("name", "description"):
         if "\x00" in getattr(calendar, name):
             raise InvalidInput(**{name: _("This must not contain a NUL character.")})
-    if len(json.dumps(calendar.document)) > LARGEST_DOCUMENT:
-        raise InvalidInput(document=_("The rules may be at most 256 KiB long."))
     try:
         calendar_documents.parse(calendar.document)
     except CalendarError as error:
         raise InvalidInput(document=str(error)) from error
-    calendar.holiday_rules = _holiday_rules(calendar.document, calendar.holidays, now.year)
-
-
-def _holiday_rules(document: dict[str, Any], holidays: Any, year: int) -> dict[str, Any]:
-    """The public holidays as a calendar document of their own: days off, and days worked in their place."""
-    if not isinstance(holidays, list) or len(holidays) > MOST_HOLIDAYS:
-        raise InvalidInput(holidays=_("Give a list of at most %(most)d countries.") % {"most": MOST_HOLIDAYS})
-    blackout: list[dict[str, object]] = []
-    allowed: list[dict[str, object]] = []
-    for number, entry in enumerate(holidays):
-        country, subdivision, name = _holiday_entry(entry, number)
-        try:
-            dates = holiday_dates(country, subdivision, range(year - 1, year + YEARS_AHEAD + 1))
-        except UnknownHolidays as error:
-            raise InvalidInput(holidays=f"[{number}]: {error.message}") from error
-        if dates.holidays:
-            blackout.append(dates.blackout_rule(name))
-        allowed += _worked_days(document, dates, name)
-    if not blackout:
-        return {}
-    zone = {"time_zone": document["time_zone"]} if "time_zone" in document else {}
-    return {**zone, "blackout": blackout, "allowed": allowed}
-
-
-def _holiday_entry(entry: Any, number: int) -> tuple[str, str | None, str]:
-    values = entry if isinstance(entry, dict) and entry.keys() <= {"country", "subdivision", "name"} else {}
-    country, subdivision = values.get("country"), values.get("subdivision") or None
-    place = f"{country}-{subdivision}" if subdivision else country
-    name = values.get("name") or place
-    texts = (country, subdivision or "", name)
-    if not country or not all(isinstance(text, str) and len(text) <= 100 and text.isprintable() for text in texts):
-        raise InvalidInput(
-            holidays=_("[%(number)d]: Give a country and, as you like, a subdivision and a name.") % {"number": number}
-        )
-    return str(country), subdivision, str(name)
-
-
-def _worked_days(document: dict[str, Any], dates: HolidayDates, name: str) -> Iterable[dict[str, object]]:
-    """Days of the weekend that are worked in place of holidays, at the hours of the weekly rules; without any allowed
-    rule weekends are open anyway, and a rule would close all the rest."""
-    weekly = [rule for rule in document.get("allowed", ()) if rule["kind"] == "weekly"]
-    if not weekly:
-        return ()
-    hours = sorted({(rule.get("from", "00:00"), rule.get("to", "24:00")) for rule in weekly})
-    if len(hours) > MOST_HOURS:
-        hours = [("00:00", "24:00")]
-    rules = (dates.allowed_rule(name, start, end) for start, end in hours)
-    return [rule for rule in rules if rule is not None]
+    if len(json.dumps(calendar.document)) > LARGEST_DOCUMENT:
+        raise InvalidInput(document=_("The rules may be at most 256 KiB long."))
+    calendar.holiday_rules = holiday_rules(calendar.document, calendar.holidays, now.year)
 
 
 def _save(calendar: Calendar) -> None:

@@ -15,7 +15,7 @@ from tasks_app.services import schedules
 from tasks_app.states import RunState
 from tests.console_app.factories import make_run, make_task
 
-PAGES = ("overview", "runs", "tasks", "task_new", "workers", "schedule_preview")
+PAGES = ("overview", "runs", "tasks", "task_new", "workers", "schedule_preview", "calendars", "calendar_new")
 OBJECT_PAGES = ("task", "task_edit", "schedule_new", "run", "run_log", "run_log_text", "schedule_edit", "fires")
 BUTTONS = ("task_run", "task_pause", "task_resume", "task_delete")
 RUN_BUTTONS = ("run_cancel", "run_terminate", "run_rerun", "run_hold", "run_unhold")

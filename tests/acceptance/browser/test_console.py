@@ -25,6 +25,18 @@ def _create_task(page: Page, name: str, command: str, schedule: str = "") -> Non
     expect(page.get_by_role("heading", level=1)).to_have_text(name)
 
 
+def _create_calendar(page: Page, name: str) -> str:
+    """The address of a new shared calendar that is open on Mondays."""
+    page.goto("/calendars/new")
+    page.get_by_label("Name", exact=True).fill(name)
+    rules = '{"allowed": [{"kind": "weekly", "days": ["mon"], "from": "09:00", "to": "17:00"}]}'
+    page.get_by_label("Rules", exact=True).fill(rules)
+    expect(page.locator("#openings").get_by_role("listitem")).to_have_count(6)
+    page.get_by_role("button", name="Create calendar").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(name)
+    return page.url
+
+
 def test_a_task_is_created_run_and_its_output_read(page: Page):
     _create_task(
         page, "greet", "echo one; sleep 2; printf '\\033[31mtwo\\033[0m <b>raw</b>\\n' >&2; echo '{\"sum\": 3}'"
@@ -179,6 +191,7 @@ def test_no_page_has_an_accessibility_fault_or_is_wider_than_the_screen(
         "/tasks/new",
         "/workers/",
     ]
+    pages += ["/calendars/", "/calendars/new", _create_calendar(page, f"office {scheme} {width}")]
     for address in pages:
         page.goto(address)
         found = Axe().run(page)
