@@ -62,7 +62,12 @@ class TaskForm(forms.Form):
         label=_("Command"), max_length=100_000, strip=False, widget=forms.Textarea(attrs={**MONO, "rows": 3})
     )
     params = ParamsField(
-        label=_("Parameters"), required=False, help_text=_("A JSON object; a run may override single names.")
+        label=_("Parameters"),
+        required=False,
+        help_text=_(
+            "A JSON object; a run may override single names. {{ upstream.load.rows }}, {{ nominal_date }} and other"
+            " macros are replaced when it starts."
+        ),
     )
     schedule = forms.CharField(
         label=_("Schedule"),

@@ -9,19 +9,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache, reduce
-from operator import or_
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import structlog
-from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, Subquery, Value
-from django.db.models.functions import Coalesce
+from django.db import connection, transaction
+from django.db.models import Exists, OuterRef
 
-from tasks_app import periods, transitions
+from tasks_app import periods, rowset, transitions
 from tasks_app.conditions import Condition, ConditionError, parse
 from tasks_app.dependencies import TriggerRule, Verdict, decide
-from tasks_app.models import Run, RunDependency, RunPeriod, Task
+from tasks_app.models import Run, RunDependency, RunPeriod
 from tasks_app.periods import PeriodPolicy
 from tasks_app.states import TERMINAL, Reason, RunState
 
@@ -142,12 +140,13 @@ def _parsed(condition: str) -> Condition | None:
 # --- edges by period --------------------------------------------------------------------------------------------------
 
 # What settles an open row: policy and state of the last run of the period ('' where there is none).
-_SETTLING = {
-    (policy, state or "")
+_SETTLING = [
+    {"policy": policy, "state": state or ""}
     for policy in PeriodPolicy
     for state in (None, *RunState)
     if periods.decide(policy, state) is not Verdict.WAIT
-}
+]
+_HAS_OPEN_PERIOD = Exists(RunPeriod.objects.filter(run=OuterRef("pk"), settled=False))
 
 
 def accept_periods(now: datetime, *, actor: str, limit: int = BATCH) -> int:
@@ -161,23 +160,15 @@ def accept_periods(now: datetime, *, actor: str, limit: int = BATCH) -> int:
         found = _settling(limit)
         if not found:
             return 0
-        rows = RunPeriod.objects.filter(pk__in=[row.id for row in found])
-        rows.update(settled=True)
+        RunPeriod.objects.filter(pk__in=[row.id for row in found]).update(settled=True)
         failed = {row.run_id: row for row in found if row.verdict is Verdict.UPSTREAM_FAILED}
         if failed:
-            names = dict(Task.objects.filter(pk__in={r.task_id for r in failed.values()}).values_list("pk", "name"))
-            verdicts = {
-                run: (RunState.UPSTREAM_FAILED, Reason.UPSTREAM, row.sentence(names)) for run, row in failed.items()
-            }
-            transitions.settle(verdicts, now=now, actor=actor)
+            transitions.settle(_sentences(failed), now=now, actor=actor)
         waiting = {row.run_id for row in found} - failed.keys()
         complete = Run.objects.filter(pk__in=waiting).exclude(_HAS_OPEN_PERIOD)
         by_rule = _by_rule(dict(complete.values_list("pk", "trigger_rule")))
         _make_ready(run for run, verdict in by_rule.items() if verdict is Verdict.START)
         return len(found)
-
-
-_HAS_OPEN_PERIOD = Exists(RunPeriod.objects.filter(run=OuterRef("pk"), settled=False))
 
 
 def _lock_open(runs: Collection[int]) -> list[int]:
@@ -201,8 +192,6 @@ class _Judged(NamedTuple):
     id: int
     run_id: int
     task_id: int | None
-    start: datetime
-    end: datetime
     policy: str
     state: str
 
@@ -212,35 +201,56 @@ class _Judged(NamedTuple):
             return Verdict.UPSTREAM_FAILED
         return periods.decide(PeriodPolicy(self.policy), RunState(self.state) if self.state else None)
 
-    def sentence(self, names: Mapping[int, str]) -> str:
-        """Why the run that waits has failed."""
-        start, end = (at.astimezone(UTC).strftime("%Y-%m-%d %H:%M") for at in (self.start, self.end))
-        period = f"from {start} to {end} UTC"
-        if self.task_id is None:
-            return f"The upstream task whose run {period} it waited for was deleted."
-        name = names.get(self.task_id, f"task {self.task_id}")
-        if not self.state:
-            return f"There is no run of {name} in the period {period}."
-        return f"The last run of {name} in the period {period} is {self.state}."
-
 
 def _settling(limit: int) -> list[_Judged]:
-    """Rows that can be settled, with their waiting runs locked; those that another dispatcher holds are left to it."""
-    last = Run.objects.filter(
-        task_id=OuterRef("upstream_task_id"), nominal_at__gte=OuterRef("start"), nominal_at__lt=OuterRef("end")
-    ).order_by("-nominal_at", "-pk")
-    rows = (
-        RunPeriod.objects.filter(settled=False, run__state=RunState.WAITING)
-        .annotate(last=Coalesce(Subquery(last.values("state")[:1]), Value("")))
-        .filter(reduce(or_, (Q(policy=p.value, last=s) for p, s in sorted(_SETTLING)), Q(upstream_task=None)))
-        .order_by("pk")
-        .select_for_update(skip_locked=True, no_key=True)
-    )
-    columns = ("pk", "run_id", "upstream_task_id", "start", "end", "policy", "last")
-    return [_Judged(*row) for row in rows.values_list(*columns)[:limit]]
+    """Rows that can be settled, with their waiting runs locked; those that another dispatcher holds are left to it.
+
+    Many runs wait for the same window: each is looked up once, however many rows it has. Rows whose upstream task was
+    deleted have lost it (0): nothing will ever succeed there.
+    """
+    lock = " FOR UPDATE OF run SKIP LOCKED" if rowset.is_postgresql() else ""
+    sql = f"""WITH windows AS MATERIALIZED (
+            SELECT DISTINCT coalesce(upstream_task_id, 0) AS task_id, start, "end", policy
+            FROM tasks_app_runperiod WHERE NOT settled),
+        judged AS MATERIALIZED (
+            SELECT windows.*, coalesce((SELECT last.state FROM tasks_app_run AS last
+                WHERE last.task_id = windows.task_id AND last.nominal_at >= windows.start
+                AND last.nominal_at < windows."end" ORDER BY last.nominal_at DESC, last.id DESC LIMIT 1), '') AS state
+            FROM windows)
+        SELECT period.id, period.run_id, period.upstream_task_id, judged.policy, judged.state
+        FROM judged
+        JOIN tasks_app_runperiod AS period ON coalesce(period.upstream_task_id, 0) = judged.task_id
+            AND period.start = judged.start AND period."end" = judged."end" AND period.policy = judged.policy
+        JOIN tasks_app_run AS run ON run.id = period.run_id
+        WHERE NOT period.settled AND run.state = 'waiting' AND (judged.task_id = 0 OR EXISTS (
+            SELECT 1 FROM {rowset.table("k", {"policy": "text", "state": "text"})}
+            WHERE k.policy = judged.policy AND k.state = judged.state))
+        ORDER BY period.id LIMIT {int(limit)}{lock}"""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [rowset.encode(_SETTLING)])
+        return [_Judged(*row) for row in cursor.fetchall()]
 
 
 def _forget_ended() -> None:
     """Nobody waits any more for the periods of a run that was cancelled, skipped or has failed by its rule."""
     over = Run.objects.filter(pk=OuterRef("run_id")).exclude(state=RunState.WAITING)
     RunPeriod.objects.filter(Exists(over), settled=False).update(settled=True)
+
+
+def _sentences(failed: Mapping[int, _Judged]) -> dict[int, tuple[RunState, str, str]]:
+    """Why each run has failed, naming the upstream task and the period."""
+    of_failed = RunPeriod.objects.filter(pk__in=[judged.id for judged in failed.values()])
+    rows = {row.pk: row for row in of_failed.select_related("upstream_task")}
+    verdicts = {}
+    for run, judged in failed.items():
+        row = rows[judged.id]
+        start, end = (at.astimezone(UTC).strftime("%Y-%m-%d %H:%M") for at in (row.start, row.end))
+        period = f"the period from {start} to {end} UTC"
+        if row.upstream_task is None:
+            detail = f"The upstream task whose run in {period} it waited for was deleted."
+        elif not judged.state:
+            detail = f"There is no run of {row.upstream_task.name} in {period}."
+        else:
+            detail = f"The last run of {row.upstream_task.name} in {period} is {judged.state}."
+        verdicts[run] = (RunState.UPSTREAM_FAILED, str(Reason.UPSTREAM), detail)
+    return verdicts
