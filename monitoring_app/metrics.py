@@ -34,7 +34,7 @@ from workers_app.api.workers import HOLDING_A_LEASE
 from workers_app.models import Worker
 
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
-LOOKED_BACK, SHORT_LOOK = timedelta(days=1), timedelta(hours=1)
+LOOKED_BACK, SHORT_LOOK = timedelta(days=1), timedelta(minutes=10)
 WITH_A_RULE = Q(breaker_failures__isnull=False) | Q(breaker_ratio__isnull=False)
 
 
@@ -101,7 +101,7 @@ def _clockwork(now: datetime) -> Iterator[Metric]:
     text = "Instants of the last day that are due and have neither a run nor an entry in the ledger."
     yield GaugeMetricFamily("scheduler_fires_unanswered", text, value=missing)
     broken = _checked.get("invariants", lambda: len(check_invariants(now, since=now - SHORT_LOOK)))
-    text = "Faults that a check of the invariants finds in the last hour."
+    text = "Faults that a check of the invariants finds, in history of the last ten minutes."
     yield GaugeMetricFamily("scheduler_invariant_violations", text, value=broken)
     alive = Worker.objects.filter(state__in=HOLDING_A_LEASE)
     seen = alive.aggregate(oldest=Min("beat_at"), online=Count("pk", filter=Q(lease_until__gt=now)))

@@ -29,14 +29,22 @@ def owed(since: datetime | None, now: datetime) -> list[Owed]:
 
 
 def unanswered(scope: Scope) -> Iterator[Violation]:
-    """I2: as many answers as instants, for each schedule since its rule stands."""
-    for one in owed(scope.since, scope.now)[:MOST_IDS]:
-        stretch = f"from {one.after.isoformat()} to {one.until.isoformat()}"
-        if one.missing > 0:
-            detail = f"Schedule {one.schedule_id}: {one.missing} of {one.expected} instants {stretch} have no answer."
-        else:
-            detail = f"Schedule {one.schedule_id}: {one.answered} answers for {one.expected} instants {stretch}."
-        yield Violation("I2", detail, (one.schedule_id,))
+    """I2: as many answers as instants, for each schedule since its rule stands; the ids are those of schedules."""
+    found = owed(scope.since, scope.now)
+    late = [one for one in found if one.missing > 0]
+    if late:
+        total = sum(one.missing for one in late)
+        detail = f"{total} instants have no answer, in schedules: {len(late)}. {_example(late[0])}"
+        yield Violation("I2", detail, tuple(one.schedule_id for one in late[:MOST_IDS]), more=len(late) > MOST_IDS)
+    many = [one for one in found if one.missing < 0]
+    if many:
+        detail = f"There are more answers than instants, in schedules: {len(many)}. {_example(many[0])}"
+        yield Violation("I2", detail, tuple(one.schedule_id for one in many[:MOST_IDS]), more=len(many) > MOST_IDS)
+
+
+def _example(one: Owed) -> str:
+    stretch = f"from {one.after.isoformat()} to {one.until.isoformat()}"
+    return f"Schedule {one.schedule_id}: {one.answered} answers for {one.expected} instants {stretch}."
 
 
 def not_ahead(scope: Scope) -> Iterator[Violation]:

@@ -138,7 +138,7 @@ def test_i2_an_instant_without_an_answer(busy, gone):
     gone.objects.filter(schedule=schedule).earliest("pk").delete()
     assert found() == [("I2", (schedule.pk,))]
     (violation,) = check_invariants(LATER, since=None)
-    assert "of 10 instants" in violation.detail
+    assert "for 10 instants" in violation.detail
 
 
 def test_i2_an_instant_that_is_answered_twice(busy):
