@@ -9,7 +9,7 @@ from django.utils.translation import get_language
 from access_app.models import AuditEntry
 from console_app import alive
 from dispatcher_app.models import Dispatcher
-from tasks_app.models import RunEvent, Schedule
+from tasks_app.models import Resource, RunEvent, Schedule
 from workers_app.models import Worker
 
 # Event ids are drawn before they are committed, so a late commit can leave the newest id as it was: no region is ever
@@ -40,3 +40,9 @@ def of_workers() -> str:
     beats = Worker.objects.aggregate(last=Max("beat_at"))["last"]
     ticks = Dispatcher.objects.aggregate(last=Max("beat_at"))["last"]
     return f"{everything()}.{beats}.{ticks}"
+
+
+def of_limits() -> str:
+    """For pools and resources: a dispatcher turns a breaker without a run or a person to show for it."""
+    turned = Resource.objects.aggregate(last=Max("breaker_changed_at"))["last"]
+    return f"{everything()}.{turned}"

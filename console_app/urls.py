@@ -8,6 +8,7 @@ from console_app.views import (
     calendars,
     dependency_edit,
     fires,
+    limits,
     overview,
     run,
     run_log,
@@ -61,6 +62,9 @@ urlpatterns = [
     path("calendars/preview", calendar_edit.preview, name="calendar_preview"),
     path("calendars/<int:pk>/", calendar_edit.edit, name="calendar"),
     path("calendars/<int:pk>/delete", calendar_edit.delete, name="calendar_delete"),
+    path("limits/", limits.limits, name="limits"),
+    path("resources/<int:pk>/trip", limits.resource_trip, name="resource_trip"),
+    path("resources/<int:pk>/reset", limits.resource_reset, name="resource_reset"),
     path("workers/", workers.worker_list, name="workers"),
     *signing.urlpatterns,
 ]

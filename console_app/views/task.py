@@ -27,6 +27,7 @@ from tasks_app.models import Schedule, Task
 from tasks_app.models.task import PauseMode
 from tasks_app.pauses import pause_at
 from tasks_app.services import runs, schedules, tasks
+from tasks_app.services.task_resources import amounts_of
 
 RECENT_RUNS = 15
 OUTCOMES = 40
@@ -50,6 +51,7 @@ def task_page(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
         "priority": runs.priority_name(task.priority),
         "schedules": [(schedule, _in_words(schedule)) for schedule in rows],
         "pause": pause_at(task, now),
+        "resources": amounts_of(task),
         "pause_form": PauseForm(),
         "fires": _next_fires(rows, now) if not task.paused else [],
         "runs": recent[:RECENT_RUNS],

@@ -15,7 +15,7 @@ from access_app.actors import Actor
 from access_app.roles import Verb, project_ids_with, require
 from console_app.door import action, page
 from console_app.errors import put_on, sentence
-from console_app.forms import TaskForm
+from console_app.task_form import TaskForm
 from console_app.views.schedule_edit import previewed, short_form_zone
 from tasks_app import queries
 from tasks_app.errors import InvalidInput, PermissionRefused, StaleEdit

@@ -15,7 +15,17 @@ from tasks_app.services import schedules
 from tasks_app.states import RunState
 from tests.console_app.factories import make_run, make_task
 
-PAGES = ("overview", "runs", "tasks", "task_new", "workers", "schedule_preview", "calendars", "calendar_new")
+PAGES = (
+    "overview",
+    "runs",
+    "tasks",
+    "task_new",
+    "workers",
+    "limits",
+    "schedule_preview",
+    "calendars",
+    "calendar_new",
+)
 OBJECT_PAGES = ("task", "task_edit", "schedule_new", "run", "run_log", "run_log_text", "schedule_edit", "fires")
 BUTTONS = ("task_run", "task_pause", "task_resume", "task_delete")
 RUN_BUTTONS = ("run_cancel", "run_terminate", "run_rerun", "run_hold", "run_unhold")
@@ -68,7 +78,7 @@ def test_a_stranger_finds_no_foreign_object_on_any_page_or_button(as_charlie, ta
 
 def test_a_stranger_sees_no_foreign_name_or_count_in_any_list(as_charlie, task):
     make_run(task, RunState.FAILED)
-    for name in ("overview", "runs", "tasks", "workers"):
+    for name in ("overview", "runs", "tasks", "workers", "limits"):
         page = as_charlie.get(reverse(f"console:{name}"))
         assert page.status_code == 200
         assert "extract" not in page.text
