@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -25,6 +26,7 @@ from tasks_app.queries import counts_by_state
 from tasks_app.services import runs, schedules, tasks
 from tasks_app.statistics import durations_ms, success_rate
 
+LONGEST_BATCH_KEY = 190
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key", str, OpenApiParameter.HEADER, description="The same key always answers the same run."
 )
@@ -50,13 +52,19 @@ class TriggerView(ApiView):
 
 class TriggerBatchView(ApiView):
     @extend_schema(
-        operation_id="tasks_trigger_batch", request=TriggerBatchBody, responses={201: BatchAnswer, **WRONG_STATE}
+        operation_id="tasks_trigger_batch",
+        parameters=[IDEMPOTENCY_KEY],
+        request=TriggerBatchBody,
+        responses={201: BatchAnswer, **WRONG_STATE},
     )
     def post(self, request: Request, task_id: int) -> Response:
-        """Run the task many times: up to 10,000 items in one transaction."""
+        """Run the task many times: up to 10,000 items in one transaction.
+
+        The same batch with the same `Idempotency-Key` answers the same runs; items may have keys of their own.
+        """
         actor = self.actor
         task = find_task(actor, task_id)
-        wishes = _requests_of(request.data)
+        wishes = _keyed(_requests_of(request.data), request.META.get("HTTP_IDEMPOTENCY_KEY"))
         ids, created = runs.trigger_batch(actor, task, wishes, now=self.now)
         return Response({"created": created, "ids": ids}, status=201)
 
@@ -176,6 +184,19 @@ def _request_of(given: Mapping[str, Any], header: str | None = None) -> runs.Req
             raise InvalidInput(idempotency_key=_("The header Idempotency-Key says something else."))
         key = header
     return runs.Request(given["params"], given["priority"], key, given["not_before"])
+
+
+def _keyed(wishes: Sequence[runs.Request], header: str | None) -> Sequence[runs.Request]:
+    """The items of a batch, those without a key under one made of the header and their place."""
+    if not header:
+        return wishes
+    if len(header) > LONGEST_BATCH_KEY:
+        text = _("The Idempotency-Key of a batch has at most %(n)d characters.") % {"n": LONGEST_BATCH_KEY}
+        raise InvalidInput(idempotency_key=text)
+    return [
+        replace(wish, idempotency_key=f"{header}:{place:05}") if wish.idempotency_key is None else wish
+        for place, wish in enumerate(wishes)
+    ]
 
 
 def _requests_of(body: Any) -> Sequence[runs.Request]:

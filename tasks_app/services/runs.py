@@ -199,20 +199,23 @@ def _object(params: Any) -> dict[str, Any]:
 
 
 def _fold_keys(firings: list[Firing]) -> tuple[list[Firing], list[int]]:
-    """Drop repeated idempotency keys inside one batch: the distinct firings, and for each request the place of its."""
-    distinct: list[Firing] = []
-    place_of: dict[str, int] = {}
-    places: list[int] = []
+    """Drop repeated idempotency keys inside one batch: the distinct firings, and for each request the place of its.
+
+    Those with a key come last, by key: two batches of the same keys that insert them in another order would wait for
+    each other in a circle.
+    """
+    of_key: dict[str, Firing] = {}
     for firing in firings:
-        key = firing.idempotency_key
-        if key is not None and key in place_of:
-            places.append(place_of[key])
-            continue
-        if key is not None:
-            place_of[key] = len(distinct)
-        places.append(len(distinct))
-        distinct.append(firing)
-    return distinct, places
+        if firing.idempotency_key is not None:
+            of_key.setdefault(firing.idempotency_key, firing)
+    keys = sorted(of_key)
+    distinct = [firing for firing in firings if firing.idempotency_key is None]
+    place_of_key = {key: place for place, key in enumerate(keys, start=len(distinct))}
+    unkeyed = iter(range(len(distinct)))
+    places = [
+        next(unkeyed) if firing.idempotency_key is None else place_of_key[firing.idempotency_key] for firing in firings
+    ]
+    return distinct + [of_key[key] for key in keys], places
 
 
 def _with_existing(task: Task, firings: list[Firing], planned: list[int | None]) -> list[int]:

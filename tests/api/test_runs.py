@@ -123,6 +123,21 @@ def test_a_batch_makes_its_runs_in_order_and_counts_the_new_ones(client, make_ta
     assert [Run.objects.get(pk=pk).params for pk in made.json()["ids"]] == [{"i": 0}, {"i": 1}, {"i": 2}]
 
 
+def test_a_batch_that_is_sent_again_with_its_key_answers_the_same_runs(client, make_task):
+    task, other = make_task(), make_task("other")
+    path = f"/api/tasks/{task.pk}/trigger-batch"
+    body = {"items": [{"params": {"i": i}} for i in range(12)] + [{"params": {"i": 12}, "idempotency_key": "own"}]}
+    made = client.post(path, body, headers={"Idempotency-Key": "b1"}).json()
+    again = client.post(path, body, headers={"Idempotency-Key": "b1"}).json()
+    assert (made["created"], again) == (13, {"created": 0, "ids": made["ids"]})
+    assert [Run.objects.get(pk=pk).params["i"] for pk in made["ids"]] == list(range(13))
+    assert made["ids"][:12] == sorted(made["ids"][:12]), "they start in the order of the items"
+    assert client.post(path, body, headers={"Idempotency-Key": "b2"}).json()["created"] == 12
+    assert client.post(f"/api/tasks/{other.pk}/trigger-batch", body, headers={"Idempotency-Key": "b1"}).json() != made
+    assert client.post(path, {"items": [{}]}).json()["created"] == 1
+    is_problem(client.post(path, body, headers={"Idempotency-Key": "x" * 191}), 400, "idempotency_key")
+
+
 def test_a_batch_of_ten_thousand_takes_a_handful_of_statements(client, make_task, django_assert_max_num_queries):
     body = {"items": [{"params": {"i": i}} for i in range(10_000)]}
     path = f"/api/tasks/{make_task().pk}/trigger-batch"

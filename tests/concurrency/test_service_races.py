@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from access_app.actors import system_actor
+from access_app.services import create_key
 from dispatcher_app.firing import fire_due
 from tasks_app import transitions
 from tasks_app.errors import DependencyCycle, StaleEdit, WrongState
@@ -14,6 +16,7 @@ from tasks_app.models import Run, Schedule, Task, TaskDependency
 from tasks_app.moves import Outcome
 from tasks_app.services import dependencies, reruns, runs, schedules, tasks
 from tasks_app.states import RunState
+from tests.api.client import Api
 from tests.tasks_app.making import (
     ACTOR,
     ANSWERED,
@@ -159,6 +162,45 @@ def test_the_same_idempotency_key_from_many_at_once_is_one_run(together):
     answers = together(*[lambda: runs.trigger(SYSTEM, task, request, now=NOW)] * 4)
     assert len({run.pk for run, _new in answers}) == Run.objects.count() == 1
     assert sorted(new for _run, new in answers) == [False, False, False, True]
+
+
+def batch(task: Task, *keys: str) -> list[int]:
+    return runs.trigger_batch(SYSTEM, task, [runs.Request(idempotency_key=key) for key in keys], now=NOW)[0]
+
+
+def test_a_key_that_another_is_about_to_commit_is_waited_for_and_gives_its_run(hold, blocked):
+    task = make_task()
+    first = hold(lambda: runs.trigger(SYSTEM, task, runs.Request(idempotency_key="k"), now=NOW))
+    second = blocked(lambda: runs.trigger(SYSTEM, task, runs.Request(idempotency_key="k"), now=NOW))
+    run, new = first.commit()
+    again, new_again = second.result(20)
+    assert (again.pk, new, new_again) == (run.pk, True, False)
+    assert Run.objects.count() == 1
+
+
+def test_batches_of_the_same_keys_in_another_order_do_not_wait_in_a_circle(hold, blocked, in_thread):
+    task = make_task()
+    first = hold(lambda: batch(task, "b"))
+    second = blocked(lambda: batch(task, "c", "b"))
+    # The second waits for b and holds no c: whoever has b may still take c.
+    (c,) = in_thread(lambda: batch(task, "c")).result(20)
+    (b,) = first.commit()
+    assert second.result(20) == [c, b]
+    assert Run.objects.count() == 2
+
+
+def test_the_same_batch_over_the_api_from_several_connections_is_made_once(root_user, together):
+    task = make_task()
+    _key, token = create_key(SYSTEM, root_user, name="tests", role="admin", expiry=None, now=datetime.now(UTC))
+    path = f"/api/tasks/{task.pk}/trigger-batch"
+
+    def send() -> Any:
+        return Api(token).post(path, {"items": [{}] * 50}, headers={"Idempotency-Key": "k"})
+
+    answers = together(*[send] * 4)
+    assert [answer.status_code for answer in answers] == [201] * 4
+    assert sorted(answer.json()["created"] for answer in answers) == [0, 0, 0, 50]
+    assert Run.objects.count() == 50
 
 
 # Edits against firing
