@@ -46,13 +46,17 @@ def accept_ended(now: datetime, *, actor: str, limit: int = BATCH) -> int:
         )
         if not ended:
             return 0
-        verdicts = _judge(ended)
+        not_taken: dict[int, str] = {}
+        verdicts = _judge(ended, not_taken)
         _make_ready(run for run, (verdict, _rule) in verdicts.items() if verdict is Verdict.START)
-        settled = {
-            run: (_SETTLED[verdict][0], Reason.UPSTREAM, _SETTLED[verdict][1] % rule)
-            for run, (verdict, rule) in verdicts.items()
-            if verdict in _SETTLED
-        }
+        settled = {}
+        for run, (verdict, rule) in verdicts.items():
+            if verdict in _SETTLED:
+                state, sentence = _SETTLED[verdict]
+                detail = sentence % rule
+                if run in not_taken:
+                    detail += f" This condition did not hold: {not_taken[run]}"
+                settled[run] = (state, str(Reason.UPSTREAM), detail)
         if settled:
             transitions.settle(settled, now=now, actor=actor)
         Run.objects.filter(pk__in=ended).update(tell_downstream=False)
@@ -69,22 +73,25 @@ def open_periods(run: Run) -> list[RunPeriod]:
     return list(run.period_edges.filter(settled=False).select_related("upstream_task").order_by("start", "pk"))
 
 
-def _judge(ended: list[int]) -> dict[int, tuple[Verdict, str]]:
+def _judge(ended: list[int], not_taken: dict[int, str]) -> dict[int, tuple[Verdict, str]]:
     """{downstream run: (verdict, rule)} for the waiting runs below the ended ones.
 
-    A run that still waits for a period does not start yet, whatever its rule says.
+    A run that still waits for a period does not start yet, whatever its rule says. Writes into `not_taken` for each run
+    a condition of its edges that did not hold.
     """
     below = RunDependency.objects.filter(
         upstream__in=ended, downstream__state=RunState.WAITING, downstream__upstream_ready=False
     )
     rules = dict(below.values_list("downstream_id", "downstream__trigger_rule"))
-    verdicts = _by_rule(rules, held_back=_lock_open(rules))
+    verdicts = _by_rule(rules, held_back=_lock_open(rules), not_taken=not_taken)
     return {run: (verdict, rules[run]) for run, verdict in verdicts.items()}
 
 
-def _by_rule(rules: Mapping[int, str], *, held_back: Collection[int] = ()) -> dict[int, Verdict]:
+def _by_rule(
+    rules: Mapping[int, str], *, held_back: Collection[int] = (), not_taken: dict[int, str] | None = None
+) -> dict[int, Verdict]:
     """The verdict for each run by its trigger rule (empty: it has none); WAIT instead of START for those held back."""
-    states = _states_above(list(rules))
+    states = _states_above(list(rules), {} if not_taken is None else not_taken)
     verdicts = {run: decide(TriggerRule(rule), states[run]) if rule else Verdict.START for run, rule in rules.items()}
     for run in held_back:
         if verdicts[run] is Verdict.START:
@@ -97,7 +104,7 @@ def _make_ready(runs: Iterable[int]) -> None:
         Run.objects.filter(pk__in=ids, upstream_ready=False).update(upstream_ready=True)
 
 
-def _states_above(runs: list[int]) -> dict[int, list[RunState]]:
+def _states_above(runs: list[int], not_taken: dict[int, str]) -> dict[int, list[RunState]]:
     """For each run the states of its upstream runs, as its trigger rule counts them: an upstream run that is over and
     for which the condition of the edge does not hold counts as skipped. Two queries, one where no edge has a condition.
     """
@@ -110,6 +117,8 @@ def _states_above(runs: list[int]) -> dict[int, list[RunState]]:
     for downstream, upstream, state, condition in edges:
         holds = upstream not in values or not condition or _holds(condition, values[upstream])
         states[downstream].append(RunState(state) if holds else RunState.SKIPPED)
+        if not holds:
+            not_taken[downstream] = condition
     return states
 
 

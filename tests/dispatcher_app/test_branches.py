@@ -45,6 +45,7 @@ def test_the_output_of_a_run_chooses_the_branch_below_it():
     accept()
     assert seen(member(root, many).pk) == (RunState.WAITING, True)
     assert seen(member(root, few).pk) == (RunState.SKIPPED, False)
+    assert "This condition did not hold: output.rows <= 100" in member(root, few).reason_detail
     assert seen(member(root, always).pk) == (RunState.WAITING, True)
     # The other firing has not ended, and nothing is known of its branches.
     assert {seen(member(other, task).pk) for task in (many, few, always)} == {(RunState.WAITING, False)}
