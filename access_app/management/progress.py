@@ -17,13 +17,14 @@ class ProgressBar:
     def show(self, done: int, text: str = "") -> None:
         """Show that `done` of the total are done, with a few words behind it."""
         if self._draws:
-            self._stream.write(f"\r\x1b[K{bar(done, self._total)} {text}", ending="")
+            # Without the colour that Django gives to standard error.
+            self._stream.write(f"\r\x1b[K{bar(done, self._total)} {text}", style_func=str, ending="")
             self._stream.flush()
 
     def end(self) -> None:
         """Leave the line as it is."""
         if self._draws:
-            self._stream.write("")
+            self._stream.write("", style_func=str)
 
 
 def bar(done: int, total: int) -> str:

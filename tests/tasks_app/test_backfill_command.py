@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from io import StringIO
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -82,8 +83,8 @@ class Terminal(StringIO):
     def isatty(self) -> bool:
         return True
 
-    def write(self, text: str, ending: str = "\n") -> int:
-        return super().write(text + ending)
+    def write(self, text: str, style_func: Any = None, ending: str = "\n") -> int:
+        return super().write((style_func or str.upper)(text) + ending)
 
 
 def test_the_progress_bar_draws_over_its_line_on_a_terminal_and_is_silent_elsewhere():
