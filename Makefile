@@ -37,8 +37,8 @@ else
 endif
 
 .PHONY: test-long
-test-long: dev ## The acceptance tests of recovery and outages at full length: some eight minutes
-	@TEST_LONG=1 $(BIN)/python -m scripts.test_services -- $(BIN)/python -m pytest tests/acceptance/test_recovery.py tests/acceptance/test_database_away.py
+test-long: dev ## Recovery, outages and the random walk at full length: some 40 minutes
+	@TEST_LONG=1 $(BIN)/python -m scripts.test_services -- $(BIN)/python -m pytest tests/acceptance/test_recovery.py tests/acceptance/test_chaos.py tests/acceptance/test_database_away.py tests/dispatcher_app/test_state_machine.py
 
 .PHONY: check
 check: dev ## Check format, lint, types, imports, migrations, settings, front-end files and translations

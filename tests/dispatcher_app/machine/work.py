@@ -1,0 +1,133 @@
+"""Rules: workers and messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from tasks_app.states import Reason, RunState
+from tests.dispatcher_app.machine.ground import Ground, pick
+from tests.dispatcher_app.machine.snapshot import only
+from workers_app.jobs import Active, Result
+from workers_app.models import Worker, WorkerState
+
+
+class Work(Ground):
+    """Messages come, are lost and repeated; attempts end as they may; workers die and are stopped."""
+
+    @rule(message=pick, hand=pick, again=st.sampled_from([False, False, True]))
+    def deliver(self, message: int, hand: int, again: bool = False) -> None:
+        """A message comes to a worker; `again`: it stays in the queue as well."""
+        queue = self.world.broker.queue
+        if not queue:
+            return
+        place = message % len(queue)
+        self._take(queue[place] if again else queue.pop(place), hand)
+
+    @precondition(lambda self: self.world.broker.history)
+    @rule(message=st.integers(0, 29), hand=pick)
+    def deliver_an_old_one(self, message: int, hand: int) -> None:
+        history = self.world.broker.history
+        self._take(history[message % len(history)], hand)
+
+    def _take(self, message: Any, hand: int) -> None:
+        pool, pairs = message
+        takers = [one for one in self.world.hands if one.pool.name == pool and one.believes() and one.is_alive()]
+        if not takers:
+            return
+        taker = takers[hand % len(takers)]
+        fresh = [
+            id
+            for id, attempt in pairs
+            if (run := self.runs.get(id)) is not None and (run.state, run.attempt) == ("queued", attempt)
+        ]
+        with self.step(only(fresh, "running")):
+            taker.take(pairs)
+        # A pack is taken up run by run as long as it is not known to be short; the rest is announced again.
+        first = next((id for id, _attempt in pairs if id in fresh), None)
+        assert first is None or self.runs[first].state == "running", f"#{first} was announced and not started"
+        assert first is None or self.runs[first].worker_id == taker.id
+
+    @precondition(lambda self: self.world.broker.queue)
+    @rule(message=pick)
+    def message_is_lost(self, message: int) -> None:
+        del self.world.broker.queue[message % len(self.world.broker.queue)]
+
+    @precondition(lambda self: self.world.begun())
+    @rule(which=pick, how=st.sampled_from(["ok", "ok", "fail", "final", "ask"]))
+    def attempt_ends(self, which: int, how: str) -> None:
+        """Whoever began it says so, also long after it was given to somebody else."""
+        begun = self.world.begun()
+        hand, active = begun[which % len(begun)]
+        result = Result(RunState.FAILED, Reason.EXIT_CODE, exit_code=1)
+        match how:
+            case "ok":
+                result = Result(RunState.SUCCEEDED, output={"rows": 1}, exit_code=0)
+            case "final":
+                result.retryable = False
+            case "ask":
+                result.asked_delay = 30.0
+        self._end(hand, active, result)
+
+    @precondition(lambda self: self.world.begun())
+    @rule()
+    def workers_notice_what_was_cancelled(self) -> None:
+        for hand, active in self.world.begun():
+            run = self.runs.get(active.job.run_id)
+            if run is not None and run.cancel_requested_at is not None:
+                self._end(hand, active, Result(RunState.CANCELLED, Reason.CANCEL_REQUESTED))
+
+    def _end(self, hand: Any, active: Active, result: Result) -> None:
+        run = self.runs.get(active.job.run_id)
+        mine = run is not None and (run.state, run.attempt, run.worker_id) == ("running", active.job.attempt, hand.id)
+        expected = self._after(run, active, result) if mine else ""
+        with self.step(only([active.job.run_id], expected)):
+            hand.end(active, result)
+        if mine:
+            after = self.runs[active.job.run_id]
+            assert after.state == expected, f"#{after.id} ended {result.state} and is {after.state}, not {expected}"
+            assert after.attempt == active.job.attempt + (expected == "waiting")
+
+    def _after(self, run: Any, active: Active, result: Result) -> str:
+        retried = (
+            result.state == RunState.FAILED and result.retryable and active.job.attempt <= active.job.retry.retry_count
+        )
+        if not retried:
+            return result.state
+        return "waiting" if run.cancel_requested_at is None else "cancelled"
+
+    @rule(which=pick)
+    def worker_dies(self, which: int) -> None:
+        """It says nothing any more; what it has begun may still come to its end, and another takes its place."""
+        hand = self.world.hands[which % len(self.world.hands)]
+        Worker.objects.filter(pk=hand.id, state=WorkerState.ONLINE).update(state=WorkerState.LOST)
+        if len(self.world.hands) < 8:
+            self.world.hire(hand.pool)
+
+    @rule(which=pick)
+    def worker_is_stopped(self, which: int) -> None:
+        hand = self.world.hands[which % len(self.world.hands)]
+        begun = {active.job.run_id for active in hand.begun}
+        mine = [id for id in begun if id in self.runs and self.runs[id].worker_id == hand.id]
+        with self.step(only(mine, "waiting", "lost", "cancelled")):
+            hand.stop(Result(RunState.CANCELLED, Reason.CANCEL_REQUESTED))
+        if len(self.world.hands) < 8:
+            self.world.hire(hand.pool)
+
+    @rule(seconds=st.sampled_from([5, 61, 130]), which=st.integers(0, 1), messages=st.integers(0, 5), hand=pick)
+    def an_ordinary_while(self, seconds: float, which: int, messages: int, hand: int) -> None:
+        """What goes on all the time, as one step: a walk of single steps would seldom come far."""
+        self.time_passes(seconds)
+        self.tick(which)
+        for _ in range(messages):
+            self.deliver(0, hand)
+
+    @rule(which=st.integers(0, 1), messages=st.integers(0, 5), hand=pick, how=st.sampled_from(["ok", "fail"]))
+    def work_is_done(self, which: int, messages: int, hand: int, how: str) -> None:
+        self.tick(which)
+        for _ in range(messages):
+            self.deliver(0, hand)
+        for _ in range(min(messages, len(self.world.begun()))):
+            self.attempt_ends(0, how)

@@ -1,0 +1,38 @@
+"""Whatever happens in whatever order, the invariants hold and every run comes to its end."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from django.db import Error as DatabaseFault
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.dispatcher_app.machine.faults import FAULTS, Fault
+from tests.dispatcher_app.machine.rules import Machine
+
+LONG = os.environ.get("TEST_LONG") == "1"
+QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None, print_blob=True)
+WALK = settings(
+    QUIET,
+    max_examples=500 if LONG else 12,
+    stateful_step_count=60 if LONG else 25,
+    derandomize=not LONG,
+    # Making a failure smaller takes minutes; the long form takes them.
+    phases=(Phase.generate, Phase.shrink) if LONG else (Phase.generate,),
+)
+SEARCH = settings(QUIET, max_examples=300, stateful_step_count=25, derandomize=True, phases=(Phase.generate,))
+
+pytestmark = pytest.mark.django_db
+
+
+def test_no_order_of_events_breaks_an_invariant_or_loses_a_run():
+    run_state_machine_as_test(Machine, settings=WALK)
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if LONG or not fault.rare], ids=lambda fault: fault.name)
+def test_the_machine_finds_a_planted_fault(fault: Fault, monkeypatch):
+    fault.plant(monkeypatch)
+    with pytest.raises((AssertionError, DatabaseFault)):
+        run_state_machine_as_test(Machine, settings=SEARCH)
