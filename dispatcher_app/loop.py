@@ -26,6 +26,7 @@ from dispatcher_app.lanes import Cursor
 from dispatcher_app.models import Dispatcher as DispatcherRow
 from dispatcher_app.noting import note_ended
 from dispatcher_app.publish import packed
+from dispatcher_app.rates import forget_starts
 from dispatcher_app.release import BATCH, release_ready
 from tasks_app import rowset
 from tasks_app.services.backfills import cancel_leftovers
@@ -36,6 +37,7 @@ from workers_app.doorbell import Publisher
 log = structlog.get_logger(__name__)
 RESCUE_SECONDS = 1.0
 RENEWAL_SECONDS = 2.0
+FORGET_STARTS_SECONDS = 60.0
 BEAT_SECONDS = 2.0
 SLOW_PERIODS_SECONDS = 0.2
 LONGEST_PAUSE_AFTER_ERROR = 2.0
@@ -76,7 +78,7 @@ class Dispatcher:
         self._waiter = Waiter()
         self._stop = threading.Event()
         self._lanes = Cursor()
-        self._rescue_at = self._beat_at = self._periods_at = 0.0
+        self._rescue_at = self._beat_at = self._periods_at = self._starts_at = 0.0
         self._reached_at = -math.inf
         self._started_at = datetime.now(UTC)
 
@@ -135,6 +137,9 @@ class Dispatcher:
         return settled
 
     def _rescue(self, now: datetime, report: TickReport) -> None:
+        if (clock := time.monotonic()) >= self._starts_at:
+            self._starts_at = clock + FORGET_STARTS_SECONDS
+            forget_starts(now)
         resume_due(now)
         rescue.expire_leases(rowset.database_now())
         report.recovered = rescue.recover_orphans(now, actor=self.name)
