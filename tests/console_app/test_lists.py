@@ -8,11 +8,18 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from console_app import pulse
 from tasks_app.services import runs
 from tasks_app.states import RunState
 from tests.console_app.factories import make_dispatcher, make_run, make_task, make_worker
 
 POLL = {"HX-Request": "true", "HX-Source": "div#region"}
+
+
+@pytest.fixture(autouse=True)
+def no_clock_in_the_tags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tag also changes every so many seconds; a test that crosses such a moment must not see it."""
+    monkeypatch.setattr(pulse, "LONGEST_SILENCE_SECONDS", 10**12)
 
 
 def _ids(page: str) -> list[int]:
