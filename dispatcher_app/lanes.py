@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 from django.db import connection
 
 from tasks_app import rowset
-from tasks_app.fairness import LONG_AGO
 from tasks_app.models import Run
 from tasks_app.models.task import Overlap
 from tasks_app.pauses import MAY_START
@@ -82,24 +81,33 @@ class Lane:
     last_started: datetime | None = None
 
     @property
-    def place(self) -> tuple[int, str | None]:
-        return self.task.id, self.key or None
+    def place(self) -> tuple[int, str]:
+        return self.task.id, self.key
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A ready run that is due."""
+class Candidate(NamedTuple):
+    """A ready run that is due. `pool_id` is the pool that it starts in, that of its task; `planned_pool_id` the one
+    that it was planned for."""
 
     id: int
     attempt: int
     task_id: int
-    pool_id: int
     version_id: int
-    priority: int = 0
-    due_at: datetime = LONG_AGO
-    key: str = ""
-    weight: int = 1
-    backfill: int = 0
+    priority: int
+    since: datetime
+    key: str
+    weight: int
+    batch: int | None
+    planned_pool_id: int
+    pool_id: int
+
+    @property
+    def group(self) -> int:
+        return self.task_id
+
+    @property
+    def pool(self) -> int:
+        return self.pool_id
 
 
 @dataclass(slots=True)
@@ -162,7 +170,10 @@ def candidates(wanted: Sequence[tuple[Lane, int]], now: datetime, *, lock: bool)
         for place, (lane, most) in enumerate(wanted)
     )
     columns["most"] = "int"
-    picked = ", ".join(f"run.{name}" for name in _CANDIDATE)
+    # As a number of seconds: to read that costs a tenth of reading a time.
+    due = "extract(epoch FROM run.due_at)::float8" if rowset.is_postgresql() else "run.due_at"
+    picked = f"""run.id, run.attempt, run.task_id, run.version_id, run.priority, {due}, run.concurrency_key, run.weight,
+        run.backfill_id, run.pool_id"""
     # A run past its start deadline expires instead.
     of_lane = f"""{_READY} AND (run.expires_at IS NULL OR run.expires_at > %s OR run.attempt > 1)
         AND run.task_id = k.task_id AND run.concurrency_key = k.key AND run.priority = k.priority
@@ -181,21 +192,11 @@ def candidates(wanted: Sequence[tuple[Lane, int]], now: datetime, *, lock: bool)
         params = [rows, at, at, max(most for _, most in wanted)]
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
-        for place, *row in cursor.fetchall():
-            found[place].append(_candidate(row))
+        for place, id, attempt, task_id, version_id, priority, due_at, key, weight, batch, pool in cursor.fetchall():
+            since = datetime.fromtimestamp(due_at, UTC) if isinstance(due_at, float) else rowset.instant(due_at)
+            here = (key, weight, batch, pool, wanted[place][0].task.pool_id)
+            found[place].append(Candidate(id, attempt, task_id, version_id, priority, since, *here))
     return [one[:most] for one, (_, most) in zip(found, wanted, strict=True)]
-
-
-_CANDIDATE = (
-    *("id", "attempt", "task_id", "pool_id", "version_id"),
-    *("priority", "due_at", "concurrency_key", "weight", "backfill_id"),
-)
-
-
-def _candidate(row: Sequence[Any]) -> Candidate:
-    id, attempt, task_id, pool_id, version_id, priority, due_at, key, weight, backfill = row
-    due_at = rowset.instant(due_at)
-    return Candidate(id, attempt, task_id, pool_id, version_id, priority, due_at, key, weight, backfill or 0)
 
 
 def _lane(row: tuple[Any, ...], tasks: dict[int, LaneTask]) -> Lane:

@@ -18,6 +18,7 @@ from tasks_app import breaker_columns, calendar_rows, rowset
 from tasks_app.breaker import BreakerState, Decision, ask
 from tasks_app.calendar_documents import CalendarError
 from tasks_app.calendars import Calendar
+from tasks_app.fairness import Place
 from tasks_app.models import Backfill, Pool, Resource, Run, Task, TaskResource
 from tasks_app.rates import Allowance, Rate, allowance_by_count
 from tasks_app.states import LIVE
@@ -65,7 +66,7 @@ class Room:
     tasks: dict[int, LaneTask] = field(default_factory=dict)
     # Live runs by task and by task and key, of the tasks to which that matters.
     live: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    live_of_key: dict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
+    live_of_key: dict[Place, int] = field(default_factory=lambda: defaultdict(int))
     rates: dict[int, Allowance] = field(default_factory=dict)
     pools: dict[int, PoolRoom] = field(default_factory=dict)
     uses: dict[int, list[tuple[int, int]]] = field(default_factory=dict)

@@ -102,7 +102,7 @@ def _arrivals(lanes: Sequence[Lane], room: Room, now: datetime, lock: bool) -> d
 
 
 def _age(run: Candidate) -> tuple[datetime, int]:
-    return run.due_at, run.id
+    return run.since, run.id
 
 
 def _decide(task: LaneTask, new: int, live: Sequence[int]) -> Overlapping:

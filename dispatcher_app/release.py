@@ -57,7 +57,7 @@ def release_ready(now: datetime, *, actor: str, limit: int = BATCH, cursor: Curs
         if not chosen:
             return []
         assert selection.room is not None
-        _follow_their_tasks(chosen, selection.room)
+        _follow_their_tasks(chosen)
         sweep_at = now + timedelta(seconds=settings.SCHEDULER_SWEEP_SECONDS)
         moved = set(transitions.enqueue([run.id for run in chosen], now=now, sweep_at=sweep_at, actor=actor))
         chosen = [run for run in chosen if run.id in moved]
@@ -79,7 +79,7 @@ def select(now: datetime, *, limit: int = BATCH, cursor: Cursor | None = None, l
     return Selection(chosen, room, overlapped)
 
 
-def describe(runs: Sequence[Candidate]) -> list[Released]:
+def describe(runs: Sequence[Candidate] | Sequence[Run]) -> list[Released]:
     """Look up pool names and executors: two queries for any number of runs."""
     if not runs:
         return []
@@ -125,7 +125,7 @@ def _choose(
     runs = dict(zip(read, candidates(list(read.items()), room.now, lock=lock), strict=True))
     while True:
         by_id = {run.id: run for of_lane in (*runs.values(), arrived) for run in of_lane}
-        ids = choose([_fair(run, room) for run in by_id.values()], limits)
+        ids = choose(by_id.values(), limits)
         taken = set(ids)
         more = {
             lane: min(passing[lane], number * 4)
@@ -136,19 +136,6 @@ def _choose(
             return [by_id[id] for id in ids]
         read |= more
         runs |= zip(more, candidates(list(more.items()), room.now, lock=lock), strict=True)
-
-
-def _fair(run: Candidate, room: Room) -> fairness.Candidate:
-    return fairness.Candidate(
-        run.id,
-        run.task_id,
-        room.tasks[run.task_id].pool,
-        run.priority,
-        run.due_at,
-        run.key or None,
-        run.weight,
-        run.backfill or None,
-    )
 
 
 def _limits(lanes: Sequence[Lane], room: Room, limit: int) -> fairness.Limits:
@@ -175,10 +162,10 @@ def _limits(lanes: Sequence[Lane], room: Room, limit: int) -> fairness.Limits:
                     shared[name] = PoolLimit(opening.total or opening.free, max(opening.free, 0))
     return fairness.Limits(
         room.now,
-        pools={pool.name: PoolLimit(pool.slots, max(pool.slots - pool.used, 0)) for pool in room.pools.values()},
+        pools={id: PoolLimit(pool.slots, max(pool.slots - pool.used, 0)) for id, pool in room.pools.items()},
         groups=groups,
         keys=keys,
-        live={(task, key or None): number for (task, key), number in room.live_of_key.items()},
+        live=room.live_of_key,
         last_started=_last_started(lanes, room.now),
         batches=batches,
         uses={task: list(amounts.items()) for task, amounts in uses.items()},
@@ -190,25 +177,25 @@ def _limits(lanes: Sequence[Lane], room: Room, limit: int) -> fairness.Limits:
 def _last_started(lanes: Iterable[Lane], now: datetime) -> dict[fairness.Place, datetime]:
     """Whose turn it is among the keys of a task. When runs without a key last started is not known: they get their turn
     among the keys by lot, so that neither side waits for ever."""
-    found = {lane.place: lane.last_started for lane in lanes if lane.last_started is not None}
+    found: dict[fairness.Place, datetime] = {
+        lane.place: lane.last_started for lane in lanes if lane.last_started is not None
+    }
     served: dict[int, list[datetime]] = {}
     for (task_id, _key), at in found.items():
         served.setdefault(task_id, []).append(at)
     for task_id in served.keys() & {lane.task.id for lane in lanes if not lane.key}:
         # The same for every look at one moment, so that an explanation agrees with the tick.
         lot = Random(f"{task_id} {now}").randint(0, len(served[task_id]))  # noqa: S311  (nothing secret)
-        found[task_id, None] = sorted(served[task_id])[lot - 1] + timedelta(microseconds=1) if lot else LONG_AGO
+        found[task_id, ""] = sorted(served[task_id])[lot - 1] + timedelta(microseconds=1) if lot else LONG_AGO
     return found
 
 
-def _follow_their_tasks(runs: list[Candidate], room: Room) -> None:
+def _follow_their_tasks(runs: Sequence[Candidate]) -> None:
     """A run starts in the pool that its task has now, also when it was planned before the task moved there."""
     strays: dict[int, list[int]] = {}
-    for place, run in enumerate(runs):
-        pool_id = room.tasks[run.task_id].pool_id
-        if run.pool_id != pool_id:
-            strays.setdefault(pool_id, []).append(run.id)
-            runs[place] = Candidate(run.id, run.attempt, run.task_id, pool_id, run.version_id)
+    for run in runs:
+        if run.planned_pool_id != run.pool_id:
+            strays.setdefault(run.pool_id, []).append(run.id)
     for pool_id, ids in strays.items():
         Run.objects.filter(pk__in=ids).update(pool_id=pool_id)
 

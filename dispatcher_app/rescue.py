@@ -13,7 +13,6 @@ from django.db import connection, transaction
 from django.db.models import Count, F, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 
-from dispatcher_app.lanes import Candidate
 from dispatcher_app.release import Released, describe
 from tasks_app import rowset, transitions
 from tasks_app.models import Run
@@ -99,7 +98,7 @@ def find_unclaimed(now: datetime, *, is_empty: Callable[[str], bool], limit: int
         if not found:
             return []
         _put_off(found, now)
-        return describe([Candidate(r.pk, r.attempt, r.task_id, r.pool_id, r.version_id) for r in found])
+        return describe(found)
 
 
 def _pools_with_free_slots() -> list[tuple[int, str]]:

@@ -13,9 +13,10 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from heapq import heapify, heappop, heapreplace
+from typing import Protocol
 
 LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
-# A group and a concurrency key in it; None stands for its runs without a key.
+# A group and a concurrency key in it; None or '' stands for its runs without a key.
 Place = tuple[int, str | None]
 
 
@@ -34,6 +35,27 @@ class Candidate:
     batch: int | None = None
 
 
+class Startable(Protocol):
+    """What the choice asks of a run; Candidate is the plain form of it."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def group(self) -> int: ...
+    @property
+    def pool(self) -> Hashable: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def since(self) -> datetime: ...
+    @property
+    def key(self) -> str | None: ...
+    @property
+    def weight(self) -> int: ...
+    @property
+    def batch(self) -> int | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class PoolLimit:
     """Slots of a pool, or units of something else that runs share, and how many of them are free."""
@@ -46,15 +68,15 @@ class PoolLimit:
 class Limits:
     """What is left at `now`; a pool, group, key or batch that is not named has no limit.
 
-    `pools` by name, `groups` free runs by group, `keys` free runs by place, `batches` free runs by batch. `uses` says
-    by group what else each of its runs takes, as (name, amount), and `shared` how much there is of it. `live` and
-    `last_started` by place say whose turn it is. `most` bounds the answer. `ageing` is the wait that is worth one point
-    of priority. A run that is too heavy for the slots that are free and has waited for `patience` keeps them: what
-    comes after it in its pool waits until it fits. The same holds for what is shared.
+    `pools` by what runs call theirs, `groups` free runs by group, `keys` free runs by place, `batches` free runs by
+    batch. `uses` says by group what else each of its runs takes, as (name, amount), and `shared` how much there is of
+    it. `live` and `last_started` by place say whose turn it is. `most` bounds the answer. `ageing` is the wait that is
+    worth one point of priority. A run that is too heavy for the slots that are free and has waited for `patience` keeps
+    them: what comes after it in its pool waits until it fits. The same holds for what is shared.
     """
 
     now: datetime
-    pools: Mapping[str, PoolLimit] = field(default_factory=dict)
+    pools: Mapping[Hashable, PoolLimit] = field(default_factory=dict)
     groups: Mapping[int, int] = field(default_factory=dict)
     keys: Mapping[Place, int] = field(default_factory=dict)
     live: Mapping[Place, int] = field(default_factory=dict)
@@ -67,17 +89,17 @@ class Limits:
     patience: timedelta = timedelta(minutes=1)
 
 
-def effective_priority(candidate: Candidate, limits: Limits) -> float:
+def effective_priority(candidate: Startable, limits: Limits) -> float:
     """Its priority and what it has gained by waiting since `since`."""
     return candidate.priority + max(limits.now - candidate.since, timedelta(0)) / limits.ageing
 
 
-def choose(candidates: Iterable[Candidate], limits: Limits) -> list[int]:
+def choose(candidates: Iterable[Startable], limits: Limits) -> list[int]:
     """The ids of the runs to start, in order. Takes O(n log n) for n candidates."""
     candidates = list(candidates)
     if _nothing_decides(candidates, limits):
         return [each.id for each in sorted(candidates, key=lambda each: _order(each, limits))]
-    groups: dict[int, list[Candidate]] = defaultdict(list)
+    groups: dict[int, list[Startable]] = defaultdict(list)
     for candidate in candidates:
         groups[candidate.group].append(candidate)
     room = _Room(limits)
@@ -97,21 +119,21 @@ def choose(candidates: Iterable[Candidate], limits: Limits) -> list[int]:
     return chosen
 
 
-def _nothing_decides(candidates: Sequence[Candidate], limits: Limits) -> bool:
+def _nothing_decides(candidates: Sequence[Startable], limits: Limits) -> bool:
     """Whether all of them start and no turns are to be taken, as most of the time."""
     if limits.pools or limits.groups or limits.keys or limits.batches or limits.shared:
         return False
     fits = limits.most is None or len(candidates) <= limits.most
-    return fits and all(each.key is None for each in candidates)
+    return fits and not any(each.key for each in candidates)
 
 
-def _order(candidate: Candidate, limits: Limits) -> tuple[float, datetime, int]:
+def _order(candidate: Startable, limits: Limits) -> tuple[float, datetime, int]:
     return (-effective_priority(candidate, limits), candidate.since, candidate.id)
 
 
-def _turns(group: Sequence[Candidate], limits: Limits) -> list[Candidate]:
+def _turns(group: Sequence[Startable], limits: Limits) -> list[Startable]:
     """The runs of one group in the order of turns of its keys; runs without a key share one turn."""
-    by_key: dict[str | None, list[Candidate]] = defaultdict(list)
+    by_key: dict[str | None, list[Startable]] = defaultdict(list)
     for candidate in sorted(group, key=lambda each: _order(each, limits)):
         by_key[candidate.key].append(candidate)
     turns = []
@@ -125,7 +147,7 @@ def _turns(group: Sequence[Candidate], limits: Limits) -> list[Candidate]:
     return [turn[4] for turn in turns]
 
 
-def _urgencies(queue: Sequence[Candidate], limits: Limits) -> list[float]:
+def _urgencies(queue: Sequence[Startable], limits: Limits) -> list[float]:
     """For each place in the queue, the highest effective priority from there on."""
     urgencies = [effective_priority(candidate, limits) for candidate in queue]
     for place in range(len(queue) - 2, -1, -1):
@@ -138,19 +160,19 @@ class _Head:
     """The next run of a group; the most urgent one is the least."""
 
     order: tuple[float, datetime, int]
-    queue: Sequence[Candidate]
+    queue: Sequence[Startable]
     urgencies: Sequence[float]
     position: int
 
     @property
-    def candidate(self) -> Candidate:
+    def candidate(self) -> Startable:
         return self.queue[self.position]
 
     def __lt__(self, other: _Head) -> bool:
         return self.order < other.order
 
 
-def _head(queue: Sequence[Candidate], urgencies: Sequence[float], position: int) -> _Head:
+def _head(queue: Sequence[Startable], urgencies: Sequence[float], position: int) -> _Head:
     candidate = queue[position]
     return _Head((-urgencies[position], candidate.since, candidate.id), queue, urgencies, position)
 
@@ -167,7 +189,7 @@ class _Room:
         self._limit_of |= limits.shared
         self._free = {name: limit.free for name, limit in self._limit_of.items()}
 
-    def take(self, candidate: Candidate) -> bool:
+    def take(self, candidate: Startable) -> bool:
         """Whether the run fits; if so its slots are taken."""
         place = (candidate.group, candidate.key)
         if self.group_is_full(candidate.group) or self._keys.get(place, 1) <= 0:
@@ -187,7 +209,7 @@ class _Room:
     def group_is_full(self, group: int) -> bool:
         return self._groups.get(group, 1) <= 0
 
-    def _take_shared(self, candidate: Candidate) -> bool:
+    def _take_shared(self, candidate: Startable) -> bool:
         wanted = [(("pool", candidate.pool), candidate.weight), *self._limits.uses.get(candidate.group, ())]
         wanted = [(name, amount) for name, amount in wanted if name in self._free]
         short = [(name, amount) for name, amount in wanted if amount > self._free[name]]
