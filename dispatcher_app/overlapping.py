@@ -16,6 +16,7 @@ from dispatcher_app.gates import backfill
 from dispatcher_app.lanes import Candidate, Lane, LaneTask, candidates
 from dispatcher_app.limits import Room
 from tasks_app import transitions
+from tasks_app.ending import ask_to_end
 from tasks_app.models import Run
 from tasks_app.overlap import Action, Overlapping, OverlapPolicy, decide
 from tasks_app.states import LIVE, Reason, RunState
@@ -64,16 +65,9 @@ def apply(decisions: Decisions, *, now: datetime, actor: str) -> None:
 def _end(ids: list[int], now: datetime, actor: str, *, kill: bool) -> int:
     if not ids:
         return 0
-    # Held still meanwhile: one that went back to waiting between two looks would be cancelled as a new arrival.
-    rows = Run.objects.filter(pk__in=ids, state__in=sorted(LIVE), cancel_requested_at__isnull=True).order_by("pk")
-    live = dict(rows.select_for_update(no_key=True).values_list("pk", "state"))
-    queued = [id for id, state in live.items() if state == RunState.QUEUED]
-    if queued:
-        transitions.cancel_unstarted(queued, now=now, actor=actor, detail=REPLACED)
-    if running := [id for id, state in live.items() if state == RunState.RUNNING]:
-        asked = {"cancel_requested_at": now} | ({"terminate_requested_at": now} if kill else {})
-        Run.objects.filter(pk__in=running).update(**asked)
-    return len(live)
+    # Live ones alone: what went back to waiting meanwhile is a new arrival.
+    live = Run.objects.filter(pk__in=ids, state__in=sorted(LIVE))
+    return ask_to_end(live, now=now, actor=actor, detail=REPLACED, kill=kill)
 
 
 REPLACED = "A newer run of the task takes its place (overlap policy)."

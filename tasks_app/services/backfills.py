@@ -17,6 +17,7 @@ from access_app.roles import Verb, require
 from tasks_app import executors, transitions
 from tasks_app.backfill_instants import Instant, considered
 from tasks_app.dependencies import closure
+from tasks_app.ending import UNSTARTED, ask_to_end
 from tasks_app.errors import InvalidInput, WrongState
 from tasks_app.models import Backfill, Run, Schedule, Task, TaskDependency, TaskVersion
 from tasks_app.models.backfill import BackfillState, Reprocess
@@ -184,10 +185,8 @@ def _move(
 
 def _cancel_runs(backfill: Backfill, actor: Actor, now: datetime, running: bool) -> None:
     mine = Run.objects.filter(Q(backfill=backfill) | Q(root__backfill=backfill))
-    unstarted = mine.filter(state__in=(RunState.WAITING, RunState.QUEUED)).values_list("pk", flat=True)
-    transitions.cancel_unstarted(list(unstarted), now=now, actor=actor.name, detail=_CANCELLED)
-    if running:
-        mine.filter(state=RunState.RUNNING, cancel_requested_at=None).update(cancel_requested_at=now)
+    wanted = mine if running else mine.filter(state__in=UNSTARTED)
+    ask_to_end(wanted, now=now, actor=actor.name, detail=_CANCELLED)
 
 
 def _checked(task: Task, wish: Wish, now: datetime) -> Schedule:

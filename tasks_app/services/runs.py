@@ -14,8 +14,9 @@ from django.utils.translation import gettext as _
 from access_app import audit
 from access_app.actors import Actor
 from access_app.roles import Verb, require
-from tasks_app import executors, transitions
+from tasks_app import executors
 from tasks_app.concurrency_keys import key_of
+from tasks_app.ending import ask_to_end
 from tasks_app.errors import BatchTooLarge, InvalidInput, WrongState
 from tasks_app.macros import MacroError
 from tasks_app.models import Run, Task, TaskVersion
@@ -85,10 +86,7 @@ def _ask_to_end(actor: Actor, run: Run, now: datetime, *, kill: bool) -> Run:
         state = get_visible(Run.objects.select_for_update(no_key=True), run.pk).state
         if state in TERMINAL:
             raise WrongState(_("The run is %(state)s already.") % {"state": state}, state=state)
-        if not transitions.cancel_unstarted([run.pk], now=now, actor=actor.name):
-            Run.objects.filter(pk=run.pk, cancel_requested_at__isnull=True).update(cancel_requested_at=now)
-            if kill:
-                Run.objects.filter(pk=run.pk, terminate_requested_at__isnull=True).update(terminate_requested_at=now)
+        ask_to_end(Run.objects.filter(pk=run.pk), now=now, actor=actor.name, kill=kill)
         audit.append(actor, "terminate" if kill else "cancel", run, now=now)
         nudge()
     run.refresh_from_db()

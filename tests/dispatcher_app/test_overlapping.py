@@ -98,6 +98,19 @@ def test_the_newest_takes_the_place_of_the_running_one_once_that_has_ended(polic
     assert release(later(seconds=2)) == [new]
 
 
+def test_a_run_that_still_waits_out_the_grace_of_a_cancel_is_killed_for_the_newest():
+    task = make_task(overlap="terminate_running")
+    (old,) = plan(task)
+    start(old)
+    Run.objects.filter(pk=old).update(cancel_requested_at=later(seconds=-5))
+    plan(task)
+    assert release() == []
+    asked = Run.objects.get(pk=old)
+    assert (asked.cancel_requested_at, asked.terminate_requested_at) == (later(seconds=-5), NOW)
+    assert release(later(seconds=1)) == []
+    assert Run.objects.get(pk=old).terminate_requested_at == NOW, "asked once"
+
+
 def test_a_run_that_was_only_queued_is_cancelled_at_once():
     task = make_task(overlap="cancel_running")
     (old,) = plan(task)
