@@ -17,10 +17,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -28,6 +26,9 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 from unittest.mock import patch
+
+from benchmarks import ground
+from tests import services
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = {"runs": 10_000, "tasks": 100, "samples": 7}
@@ -43,15 +44,8 @@ def main() -> int:
     if options.inside:
         print(json.dumps(_measure(options)))
         return 0
-    from tests import environment, services
-
-    environment.prepare()
     with ExitStack() as undo:
-        undo.callback(environment.forget)
-        directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        template = f"test_scheduler_{os.getpid()}_bench"
-        undo.callback(environment.administer, f'DROP DATABASE IF EXISTS "{template}" WITH (FORCE)')
-        services.create_template(template, directory)
+        directory, template = undo.enter_context(ground.template())
         rows: list[dict[str, Any]] = []
         for tasks in (1, options.tasks):
             stack = services.ProcessStack(directory, template)
@@ -258,19 +252,14 @@ class Scene:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ground.parser(__doc__)
     parser.add_argument("--runs", type=int, default=100_000, help="runs behind closed gates (default: %(default)s)")
     parser.add_argument(
         "--tasks", type=int, default=1_000, help="tasks that they belong to (default: 1 and %(default)s)"
     )
     parser.add_argument("--samples", type=int, default=25, help="ticks of each kind (default: %(default)s)")
-    parser.add_argument("--short", action="store_true", help="few runs and samples: does it work, not how fast is it")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.short:
-        vars(options).update(SHORT)
-    return options
+    return ground.options(parser, SHORT)
 
 
 if __name__ == "__main__":

@@ -18,12 +18,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,8 +28,8 @@ from pathlib import Path
 import psutil
 from kombu import Connection
 
+from benchmarks import ground
 from scripts.probes import RABBITMQ
-from tests import environment, services
 from tests.services import Child, ProcessStack
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,15 +63,9 @@ class Measured:
 
 def main() -> int:
     options = _options()
-    environment.prepare()
     say = (lambda _line: None) if options.json else print
     say(f"{'':38}{'schedules':>10}{'sent':>8}{'seconds':>10}{'CPU s':>9}{'sent/s':>10}{'MiB':>7}")
-    with ExitStack() as undo:
-        undo.callback(environment.forget)
-        directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        template = f"test_scheduler_{os.getpid()}_bench"
-        undo.callback(environment.administer, f'DROP DATABASE IF EXISTS "{template}" WITH (FORCE)')
-        services.create_template(template, directory)
+    with ground.template() as (directory, template):
         rounds = []
         for _ in range(options.rounds):
             one = {}
@@ -171,19 +162,14 @@ def _cpu_ratio(one: dict[tuple[str, str], Measured]) -> float:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ground.parser(__doc__)
     parser.add_argument("--schedules", type=int, default=20_000, help="on each side (default: %(default)s)")
     parser.add_argument(
         "--peer-seconds", type=int, default=900, help="give the peer no more time than this (default: %(default)s)"
     )
     parser.add_argument("--side", choices=("ours", "peer"), help="only this one")
     parser.add_argument("--rounds", type=int, default=1, help="how often all are measured (default: %(default)s)")
-    parser.add_argument("--short", action="store_true", help="few schedules: does it work, not how fast is it")
-    parser.add_argument("--json", action="store_true", help="one JSON list instead of the table")
-    options = parser.parse_args()
-    if options.short:
-        vars(options).update(SHORT)
-    return options
+    return ground.options(parser, SHORT)
 
 
 if __name__ == "__main__":

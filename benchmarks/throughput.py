@@ -21,18 +21,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import ground
 from benchmarks.sides import Ours, Peer, Side
-from tests import environment, services
+from tests import services
 
 WARM_UP = 50
 SHORT = {"rounds": 1, "runs": 3_000, "peer_runs": 450}
@@ -40,13 +38,7 @@ SHORT = {"rounds": 1, "runs": 3_000, "peer_runs": 450}
 
 def main() -> int:
     options = _options()
-    environment.prepare()
-    with ExitStack() as undo:
-        undo.callback(environment.forget)
-        directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        template = f"test_scheduler_{os.getpid()}_bench"
-        undo.callback(environment.administer, f'DROP DATABASE IF EXISTS "{template}" WITH (FORCE)')
-        services.create_template(template, directory)
+    with ground.template() as (directory, template):
         counts = {Peer: options.peer_runs, Ours: options.runs}
         result = {
             name: _rounds(name, measure, counts, options, directory, template)
@@ -116,16 +108,11 @@ def _warm_up(side: Side) -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ground.parser(__doc__)
     parser.add_argument("--runs", type=int, default=20_000, help="no-op runs for ours (default: %(default)s)")
     parser.add_argument("--peer-runs", type=int, default=3_000, help="no-op runs for the peer (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (default: %(default)s)")
-    parser.add_argument("--short", action="store_true", help="one round of few runs: does it work, not how fast is it")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
-    options = parser.parse_args()
-    if options.short:
-        vars(options).update(SHORT)
-    return options
+    return ground.options(parser, SHORT)
 
 
 if __name__ == "__main__":
