@@ -49,7 +49,7 @@ class ScheduleForm(forms.Form):
         label=_("Jitter in seconds"),
         required=False,
         min_value=0,
-        help_text=_("A run starts up to so much later, the same each time it is asked."),
+        help_text=_("A run starts up to so much later; the delay of an instant is always the same."),
     )
     start_deadline_seconds = forms.IntegerField(
         label=_("Start deadline in seconds"),

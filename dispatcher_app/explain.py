@@ -200,7 +200,7 @@ def _turn(run: Run, selection: Selection, others_open: bool) -> Gate:
     ids = [chosen.id for chosen in selection.chosen]
     if run.pk in ids or not run.upstream_ready:
         return Gate("turn", True, _("It starts at the next look of a dispatcher."))
-    return Gate("turn", False, _("What is free goes to %(n)d runs that come before it.") % {"n": len(ids)})
+    return Gate("turn", False, _("What is free goes to runs that come before it: %(n)d.") % {"n": len(ids)})
 
 
 # --- workers ----------------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def unlimited(gate: str) -> str:
         "resource_capacity": _("It uses no resource of limited capacity."),
         "resource_rate": _("It uses no resource with a rate."),
         "resource_window": _("No resource that it uses is closed by its calendar."),
-        "resource_breaker": _("No circuit breaker before it is open."),
+        "resource_breaker": _("No circuit breaker in its way is open."),
         "rate": _("Its task has no rate."),
         "backfill": _("It belongs to no backfill."),
     }[gate]
@@ -110,7 +110,7 @@ def _capacity(opening: Opening) -> str:
 
 def _resource_rate(opening: Opening) -> str:
     values = {"name": opening.subject.name, "n": max(opening.free, 0)}
-    return _("The rate of the resource %(name)s allows %(n)d more starts now.") % values
+    return _("Starts that the rate of the resource %(name)s still allows now: %(n)d.") % values
 
 
 def _window(opening: Opening) -> str:

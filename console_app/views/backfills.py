@@ -88,7 +88,7 @@ def new(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
         try:
             if request.POST.get("step") == "plan":
                 made = backfills.plan(actor, task, form.wish(), now=now)
-                messages.success(request, _("The backfill is planned: %(n)d runs.") % {"n": made.total})
+                messages.success(request, _("The backfill is planned. Runs: %(n)d.") % {"n": made.total})
                 return redirect("console:backfill", pk=made.pk)
             found = backfills.preview(actor, task, form.wish(), now=now)
         except InvalidInput as error:

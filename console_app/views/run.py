@@ -93,7 +93,7 @@ def rerun_failed(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBas
     again = reruns.rerun_failed(actor, _visible_run(actor, pk), now=timezone.now())
     number = reruns.firing_of(again).count()
     words = {"n": number, "id": again.pk}
-    return _back(request, again, _("%(n)d runs are planned anew; #%(id)d is the first of them.") % words)
+    return _back(request, again, _("Runs planned anew: %(n)d; #%(id)d is the first of them.") % words)
 
 
 @action(back="console:run")

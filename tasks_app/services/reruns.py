@@ -83,7 +83,7 @@ def _to_run_again(old: dict[int, Run], edges: Collection[RunDependency]) -> list
     """Ids of the runs to run again, the one that becomes the root first. Raises WrongState where nothing failed."""
     failed = {pk for pk, row in old.items() if row.state in FAILED}
     if not failed:
-        raise WrongState(_("Nothing of it has failed: there is no point to run it again from."))
+        raise WrongState(_("Nothing of it has failed: there is no failed run to start again from."))
     downstream_of: dict[int, set[int]] = defaultdict(set)
     for edge in edges:
         downstream_of[edge.upstream_id].add(edge.downstream_id)

@@ -48,11 +48,13 @@ def check_weight(task: Task, *, now: datetime) -> None:
     """
     slots = task.pool.slots
     if slots is not None and task.weight > slots:
-        raise InvalidInput(weight=_("The pool %(pool)s has only %(n)d slots.") % {"pool": task.pool.name, "n": slots})
+        raise InvalidInput(
+            weight=_("The pool %(pool)s has no more slots than %(n)d.") % {"pool": task.pool.name, "n": slots}
+        )
     # Workers live in an app above this one.
     workers = apps.get_model("workers_app", "Worker")._default_manager.filter(pool=task.pool)
     known = workers.filter(Q(stopped_at__isnull=True) | Q(stopped_at__gt=now - WORKER_KNOWN_FOR))
     largest = known.aggregate(most=Max("slots"))["most"]
     if largest is not None and task.weight > largest:
-        text = _("The largest worker of the pool %(pool)s has only %(n)d slots.")
+        text = _("The largest worker of the pool %(pool)s has no more slots than %(n)d.")
         raise InvalidInput(weight=text % {"pool": task.pool.name, "n": largest})

@@ -233,7 +233,7 @@ def test_a_failed_firing_is_run_again_from_the_page_of_any_of_its_runs(as_bob, t
     response = as_bob.post(f"/runs/{root.pk}/rerun-failed", follow=True)
     again = Run.objects.get(rerun_of=below)
     assert response.redirect_chain[-1][0] == f"/runs/{again.pk}/"
-    assert f"1 runs are planned anew; #{again.pk} is the first of them." in response.text
+    assert f"Runs planned anew: 1; #{again.pk} is the first of them." in response.text
     assert f"see run #{again.pk}" in as_bob.post(f"/runs/{root.pk}/rerun-failed", follow=True).text
 
 

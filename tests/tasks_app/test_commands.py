@@ -283,7 +283,7 @@ def test_rerun_run_failed_plans_what_failed_and_all_below():
         bring(below.pk, RunState(state))
     text = run_command("rerun_run", str(run.pk), "--failed")
     again = Run.objects.get(task=second, rerun_of__isnull=False)
-    assert f"2 runs are planned, from run {again.pk} on." in text
+    assert f"Runs planned, from run {again.pk} on: 2." in text
     assert "again already" in str(refused("rerun_run", str(run.pk), "--failed"))
     bring(again.pk, RunState.CANCELLED)
     bring(Run.objects.get(root=again).pk, RunState.CANCELLED)

@@ -40,6 +40,6 @@ class Command(SchedulerCommand):
                 ids = ", ".join(map(str, one.ids)) + (" …" if one.more else "")
                 self.stdout.write(f"{one.invariant}  {one.detail}  ({ids})")
         if found:
-            raise Failed(_("%(n)d of the invariants do not hold.") % {"n": len({one.invariant for one in found})})
+            raise Failed(_("Invariants that do not hold: %(n)d.") % {"n": len({one.invariant for one in found})})
         if not options["json"]:
             self.stdout.write(_("All %(n)d invariants hold.") % {"n": len(CHECKS)})

@@ -33,6 +33,6 @@ class Command(SchedulerCommand):
             self.print_json(run_values(run))
         elif options["failed"]:
             number = reruns.firing_of(run).count()
-            self.stdout.write(_("%(n)d runs are planned, from run %(id)s on.") % {"n": number, "id": run.pk})
+            self.stdout.write(_("Runs planned, from run %(id)s on: %(n)d.") % {"n": number, "id": run.pk})
         else:
             self.stdout.write(_("Run %(id)s is planned.") % {"id": run.pk})
