@@ -109,16 +109,27 @@ def test_losing_the_run_outranks_a_cancel_that_waits_out_its_grace(settings, tmp
 IGNORES_TERM = "trap '' TERM; touch {begun}; while :; do sleep 0.05; done"
 
 
-@pytest.mark.parametrize("first", [None, Control.CANCEL])
-def test_killing_a_run_that_ignores_term_waits_for_no_grace_not_even_for_one_that_runs(settings, tmp_path, first):
+def test_killing_a_run_that_ignores_term_waits_for_no_grace(settings, tmp_path):
     settings.SCHEDULER_KILL_GRACE_SECONDS = 60.0
     control, begun = Control(), tmp_path / "begun"
     thread = cancelled_when(begun, control, Control.KILL)
-    if first is not None:
-        control.end(first)
-    started = time.monotonic()
-    result, lines = run(shell.execute, make_job(IGNORES_TERM.format(begun=begun)), control)
+    killed(control, IGNORES_TERM.format(begun=begun))
     thread.join()
+
+
+def test_killing_a_run_ends_the_grace_that_a_cancel_has_given_it(settings, tmp_path):
+    settings.SCHEDULER_KILL_GRACE_SECONDS = 60.0
+    control, begun, asked = Control(), tmp_path / "begun", tmp_path / "asked"
+    threads = [cancelled_when(begun, control), cancelled_when(asked, control, Control.KILL)]
+    killed(control, f"trap 'touch {asked}' TERM; touch {begun}; while :; do sleep 0.05; done")
+    for thread in threads:
+        thread.join()
+
+
+def killed(control: Control, command: str) -> None:
+    """Run the command, and see that it was killed long before its grace was over."""
+    started = time.monotonic()
+    result, lines = run(shell.execute, make_job(command), control)
     assert time.monotonic() - started < 20
     assert (result.state, result.exit_code) == (RunState.CANCELLED, -signal.SIGKILL)
     assert (result.detail, lines[-1]) == ("Killed on request.", "Killing the process group.")
