@@ -50,7 +50,6 @@ def release_ready(now: datetime, *, actor: str, limit: int = BATCH, cursor: Curs
     all lanes get their turn when there are more than one look takes.
     """
     with transaction.atomic():
-        _plan_for_rows()
         selection = select(now, limit=limit, cursor=cursor, lock=True)
         overlapping.apply(selection.overlapped, now=now, actor=actor)
         chosen = selection.chosen
@@ -87,13 +86,6 @@ def describe(runs: Sequence[Candidate] | Sequence[Run]) -> list[Released]:
     versions = TaskVersion.objects.filter(pk__in={run.version_id for run in runs})
     executors = dict(versions.values_list("pk", "executor"))
     return [Released(r.id, r.attempt, pools[r.pool_id], r.version_id, executors[r.version_id]) for r in runs]
-
-
-def _plan_for_rows() -> None:
-    """Keep PostgreSQL from compiling statements that touch a few rows each time: that would take longer than they."""
-    if rowset.is_postgresql():
-        with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL jit = off")
 
 
 def _without_closed(lanes: list[Lane], now: datetime) -> list[Lane]:

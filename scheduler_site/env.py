@@ -65,6 +65,8 @@ def database(name: str, default: str) -> dict[str, Any]:
     elif config["ENGINE"] == "django.db.backends.postgresql":
         config |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
         options.setdefault("connect_timeout", 5)
+        # Statements here touch a few rows each; on stale statistics PostgreSQL would compile them first, for seconds.
+        options.setdefault("options", "-c jit=off")
         options |= _KEEPALIVES
     else:
         raise ImproperlyConfigured(f"{name} names {config['ENGINE']}; PostgreSQL and SQLite are supported.")

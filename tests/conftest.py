@@ -93,8 +93,29 @@ def django_db_setup(django_db_setup: None) -> Iterator[None]:
     )
     # A transactional test ends with every table emptied; the default project and pool are not its rows to take away.
     post_migrate.connect(_restore_defaults, dispatch_uid="tests")
+    if connection.vendor == "postgresql":
+        _empty_by_deleting(connection)
     yield
     post_migrate.disconnect(dispatch_uid="tests")
+
+
+def _empty_by_deleting(connection: Any) -> None:
+    """After a transactional test few tables have rows. To truncate them all takes a new file for each table and index:
+    with hundreds of such tests, a third of the whole run. Foreign keys are checked at the end of the transaction, so
+    that the order does not matter.
+    """
+    truncating = connection.ops.sql_flush
+
+    def sql_flush(style: Any, tables: list[str], *, reset_sequences: bool = False, **options: Any) -> list[str]:
+        if reset_sequences:
+            return list(truncating(style, tables, reset_sequences=True, **options))
+        names = {table: connection.ops.quote_name(table) for table in tables}
+        asked = " UNION ALL ".join(f"SELECT '{table}' WHERE EXISTS (SELECT FROM {names[table]})" for table in names)
+        with connection.cursor() as cursor:
+            cursor.execute(asked)
+            return [f"DELETE FROM {names[table]};" for (table,) in cursor.fetchall()]
+
+    connection.ops.sql_flush = sql_flush
 
 
 def _restore_defaults(app_config: Any, **options: Any) -> None:

@@ -33,6 +33,13 @@ def test_address_ranges_are_read_at_start_and_not_at_the_first_request(monkeypat
         env.networks("SCHEDULER_HTTP_ALLOW")
 
 
+def test_postgresql_does_not_compile_statements_unless_the_address_says_so(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgres://one@db.example/jobs")
+    assert env.database("DATABASE_URL", "")["OPTIONS"]["options"] == "-c jit=off"
+    monkeypatch.setenv("DATABASE_URL", "postgres://one@db.example/jobs?options=-c%20jit%3Don")
+    assert env.database("DATABASE_URL", "")["OPTIONS"]["options"] == "-c jit=on"
+
+
 def test_production_does_not_start_without_the_hosts_it_answers_for():
     production = {"SCHEDULER_ENV": "production", "SCHEDULER_SECRET_KEY": "k" * 60}
     refused = check(**production)

@@ -245,7 +245,7 @@ def test_a_run_whose_turn_has_not_come_says_how_many_are_before_it():
     make_worker(pool)
     ids = plan(make_task(pool=pool), 4)
     assert [closed(id) for id in ids[:2]] == [[], []]
-    assert "2 runs" in only(ids[2], "turn").detail
+    assert only(ids[2], "turn").detail.endswith(": 2.")
 
 
 def test_a_pool_without_a_worker_is_told_though_release_does_not_ask():

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dispatcher_app import acceptance, firing, limits, loop, rescue
-from tasks_app import ledger, transitions
+from tasks_app import ending, ledger, transitions
 from tasks_app.services import runs
 
 _LIVE, _RUNNING = "state__in=sorted(LIVE)", 'state="running"'
@@ -61,10 +61,10 @@ FAULTS = (
     Fault("firing leaves a schedule where it was", firing, "_advance", "next_fire_at = k.next_at", "error = ''"),
     Fault(
         "a cancel asks and lets a queued run start",
-        runs,
-        "_ask_to_end",
-        "not transitions.cancel_unstarted([run.pk], now=now, actor=actor.name)",
-        "True",
+        ending,
+        "ask_to_end",
+        "transitions.cancel_unstarted(unstarted, now=now, actor=actor, detail=detail)",
+        "Run.objects.filter(pk__in=unstarted).update(cancel_requested_at=now)",
     ),
     Fault(
         "a downstream run does not wait for its rule",
