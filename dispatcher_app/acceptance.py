@@ -212,12 +212,13 @@ class _Judged(NamedTuple):
 
 
 def _settling(limit: int) -> list[_Judged]:
-    """Rows that can be settled, with their waiting runs locked; those that another dispatcher holds are left to it.
+    """Rows that can be settled, locked with their waiting runs; those that another dispatcher holds are left to it.
 
     Many runs wait for the same window: each is looked up once, however many rows it has. Rows whose upstream task was
     deleted have lost it (0): nothing will ever succeed there.
     """
-    lock = " FOR UPDATE OF run SKIP LOCKED" if rowset.is_postgresql() else ""
+    # Both: what is not locked is judged as it was when the statement began, settled meanwhile or not.
+    lock = " FOR UPDATE OF run, period SKIP LOCKED" if rowset.is_postgresql() else ""
     sql = f"""WITH windows AS MATERIALIZED (
             SELECT DISTINCT coalesce(upstream_task_id, 0) AS task_id, start, "end", policy
             FROM tasks_app_runperiod WHERE NOT settled),
