@@ -32,7 +32,7 @@ ifdef ARGS
 else
 	@status=0; \
 	$(BIN)/python -m pytest -n 2 --dist loadgroup || status=$$?; \
-	TEST_DB=sqlite $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not serial" $(CORE_TESTS) || status=$$?; \
+	TEST_DB=sqlite $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not serial" --database-only $(CORE_TESTS) || status=$$?; \
 	exit $$status
 endif
 

@@ -24,6 +24,10 @@ PARTS = ("postgresql", "rabbitmq", "redis", "browser")
 # The run
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--database-only", action="store_true", help="leave out the tests that use no database")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     from django.conf import settings
@@ -41,16 +45,25 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     chosen_sqlite = not environment.on_postgresql() and environment.missing_suite() is None
-    elsewhere = [item for item in items if chosen_sqlite and item.get_closest_marker("postgresql")]
-    if elsewhere:
-        config.hook.pytest_deselected(items=elsewhere)
-        items[:] = [item for item in items if item not in elsewhere]
+    without = config.getoption("--database-only")
+    left_out = {
+        item
+        for item in items
+        if (chosen_sqlite and item.get_closest_marker("postgresql")) or (without and not _uses_database(item))
+    }
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
     for item in items:
         if item.get_closest_marker("serial"):
             item.add_marker(pytest.mark.xdist_group("serial"))
         for part in PARTS:
             if item.get_closest_marker(part) and (reason := environment.missing_part(part)):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _uses_database(item: pytest.Item) -> bool:
+    return item.get_closest_marker("django_db") is not None or "django_db_setup" in getattr(item, "fixturenames", ())
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
