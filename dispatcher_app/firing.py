@@ -30,6 +30,39 @@ BATCH = 5000
 # Schedules that catch up give many runs each; beyond this number the rest of them is left to the next tick.
 MOST_RUNS = 20_000
 _TICK = timedelta(microseconds=1)
+# What firing reads of a schedule and of its task: thousands of rows come at once, each with texts of people.
+_DUE_COLUMNS = (
+    "task_id",
+    "kind",
+    "expression",
+    "interval_seconds",
+    "at",
+    "time_zone",
+    "dst_gap",
+    "dst_repeat",
+    "start_at",
+    "end_at",
+    "catch_up",
+    "catch_up_window_seconds",
+    "max_catch_up",
+    "jitter_seconds",
+    "calendar_id",
+    "calendar_action",
+    "start_deadline_seconds",
+    "next_fire_at",
+    "task__name",
+    "task__version_id",
+    "task__pool_id",
+    "task__priority",
+    "task__weight",
+    "task__concurrency_key",
+    "task__auto_pause_after",
+    "task__start_deadline_seconds",
+    "task__paused",
+    "task__pause_mode",
+    "task__paused_until",
+)
+_DELAY_COLUMNS = ("interval_seconds", "start_at", "end_at", "fired_until", "calendar_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +102,7 @@ def rearm(now: datetime, *, limit: int = BATCH) -> int:
         rows = Schedule.objects.filter(kind=ScheduleKind.FIXED_DELAY, enabled=True, next_fire_at=None, error="")
         rows = rows.filter(Q(end_at=None) | Q(end_at__gte=now))
         rows = rows.annotate(newest=Subquery(newest.values("pk")[:1]), ended=Subquery(newest.values("finished_at")[:1]))
-        rows = rows.filter(Q(newest=None) | Q(ended__isnull=False)).order_by("pk")
+        rows = rows.filter(Q(newest=None) | Q(ended__isnull=False)).order_by("pk").only(*_DELAY_COLUMNS)
         ended = list(rows.select_for_update(skip_locked=True, of=("self",))[:limit])
         if not ended:
             return 0
@@ -97,7 +130,7 @@ def next_due_at() -> datetime | None:
 
 
 def _lock_due(now: datetime, limit: int) -> list[Schedule]:
-    rows = Schedule.objects.filter(enabled=True, next_fire_at__lte=now).select_related("task")
+    rows = Schedule.objects.filter(enabled=True, next_fire_at__lte=now).select_related("task").only(*_DUE_COLUMNS)
     rows = rows.order_by("next_fire_at", "pk").select_for_update(skip_locked=True, of=("self",))
     return list(rows[:limit])
 

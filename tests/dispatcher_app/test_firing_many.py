@@ -6,13 +6,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from dispatcher_app import firing
 from dispatcher_app.firing import fire_due
 from tasks_app import catch_up
-from tasks_app.models import Run, Schedule
+from tasks_app.models import Calendar, Run, Schedule, Task
 from tests.dispatcher_app.steps import HOUR, MINUTE, NOON, assert_ledger_is_complete, fire, queries_of
-from tests.tasks_app.making import ACTOR, make_schedule
+from tests.tasks_app.making import ACTOR, make_schedule, make_task
 
 pytestmark = pytest.mark.django_db
 
@@ -36,6 +38,37 @@ def test_a_thousand_schedules_take_as_many_statements_as_two():
     many(1000)
     assert queries_of(NOON + MINUTE) == few
     assert Run.objects.count() == 1002
+
+
+def test_schedules_with_every_rule_there_is_take_as_many_statements_as_two():
+    calendar = Calendar.objects.create(name="always", document={})
+
+    def made(number: int) -> None:
+        for _ in range(number):
+            task = make_task(
+                concurrency_key="{{ params.x }}", auto_pause_after=3, start_deadline_seconds=60, weight=2, params={"x": "k"}
+            )
+            rules = {"jitter_seconds": 5, "calendar": calendar, "start_deadline_seconds": 30, "catch_up": "all"}
+            make_schedule(task, after=NOON, **rules)
+            waits = make_schedule(after=NOON, kind="fixed_delay", interval_seconds=60, start_at=NOON + MINUTE)
+            Task.objects.filter(pk=waits.task_id).update(paused=True, pause_mode="queue", paused_until=NOON + HOUR)
+
+    made(2)
+    few = queries_of(NOON + MINUTE)
+    Schedule.objects.all().delete()
+    made(50)
+    assert queries_of(NOON + MINUTE) == few
+    assert Run.objects.count() == 104
+    assert set(Run.objects.values_list("concurrency_key", "tell_limits", "weight")) == {("k", True, 2), ("", False, 1)}
+
+
+def test_texts_that_people_write_are_not_read_to_fire():
+    make_schedule(make_task(description="a long story"), after=NOON, note="another")
+    with CaptureQueriesContext(connection) as captured:
+        assert fire_due(NOON + MINUTE, actor=ACTOR).runs == 1
+    read = next(query["sql"] for query in captured if query["sql"].startswith('SELECT "tasks_app_schedule"'))
+    assert '"expression"' in read and '"pause_mode"' in read
+    assert not any(f'"{name}"' in read for name in ("note", "description", "paused_reason", "created_at"))
 
 
 def test_each_distinct_rule_is_computed_once(monkeypatch):
