@@ -6,16 +6,21 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from access_app.actors import system_actor
 from dispatcher_app.firing import fire_due, rearm
 from tasks_app import transitions
-from tasks_app.models import Run, Schedule, Task
+from tasks_app.models import Calendar, Run, Schedule, Task
+from tasks_app.models.run import RunType
 from tasks_app.moves import Outcome
+from tasks_app.planning import Firing, plan_runs
 from tasks_app.services import schedules
 from tasks_app.states import RunState
 from tests.dispatcher_app.steps import DAY, HOUR, MINUTE, NOON, fired_at, ledger_of
 from tests.tasks_app.making import ACTOR, end, make_schedule, make_task, start
+from tests.tasks_app.plans import indexes, plans_of, scanned_tables
 
 pytestmark = pytest.mark.django_db
 SECOND = timedelta(seconds=1)
@@ -202,3 +207,41 @@ def test_only_ended_ones_are_armed_and_no_more_than_the_limit(django_assert_num_
     with django_assert_num_queries(3):
         assert rearm(NOON) == 0
     assert next_of(schedules_[4]) is None and next_of(every_minute) == NOON + MINUTE
+
+
+def test_fifty_are_armed_in_as_many_statements_as_two():
+    task = make_task()
+    calendar = Calendar.objects.create(name="always", document={})
+
+    def statements(number: int) -> int:
+        for _ in range(number):
+            delayed(task, calendar=calendar)
+        fire_due(NOON, actor=ACTOR)
+        ids = list(Run.objects.filter(finished_at=None).values_list("pk", flat=True))
+        transitions.cancel_unstarted(ids, now=NOON, actor=ACTOR)
+        with CaptureQueriesContext(connection) as captured:
+            assert rearm(NOON + SECOND) == number
+        return len(captured)
+
+    assert statements(50) == statements(2)
+
+
+@pytest.mark.postgresql
+def test_what_is_to_be_armed_and_its_newest_run_are_found_by_their_indexes_among_many():
+    task = make_task()
+    waits, busy = delayed(task), make_schedule(task, after=NOON)
+    tick(NOON)
+    transitions.cancel_unstarted([newest(waits)], now=NOON + SECOND, actor=ACTOR)
+    instants = [NOON - n * SECOND for n in range(1, 3000)]
+    fired = [
+        Firing(task, RunType.SCHEDULED, at, schedule_id=s.pk, nominal_at=at) for s in (waits, busy) for at in instants
+    ]
+    plan_runs(fired, now=NOON, actor=ACTOR)
+    armed = {"kind": "fixed_delay", "interval_seconds": 60, "fired_until": NOON, "next_fire_at": NOON + DAY}
+    Schedule.objects.bulk_create(Schedule(task=task, **armed) for _ in range(3000))
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE tasks_app_run, tasks_app_schedule")
+    (plan,) = plans_of(lambda: rearm(NOON + SECOND))
+    assert next_of(waits) == NOON + 61 * SECOND
+    assert indexes(plan) == {"schedule_to_rearm", "run_once_per_instant"}
+    assert not scanned_tables(plan)
