@@ -45,11 +45,12 @@ class Request:
 def trigger(actor: Actor, task: Task, request: Request, *, now: datetime) -> tuple[Run, bool]:
     """Plan a run of the task now. Returns the run and whether it is new: the same key gives the same run.
 
-    Raises InvalidInput at the field that is wrong, WrongState when the task is drained.
+    Raises InvalidInput at the field that is wrong, WrongState when the task is drained, NotFound when the run was
+    deleted at this moment.
     """
     require(actor, Verb.RUN, task.project_id)
     ids, created = _plan(actor, task, [_firing(task, request, now)], now)
-    return Run.objects.select_related("task", "version").get(pk=ids[0]), created == 1
+    return get_visible(Run.objects.select_related("task", "version"), ids[0]), created == 1
 
 
 def trigger_batch(actor: Actor, task: Task, requests: Sequence[Request], *, now: datetime) -> tuple[list[int], int]:
@@ -133,9 +134,7 @@ def _set_held(actor: Actor, run: Run, held: bool, now: datetime) -> Run:
 def _plan(actor: Actor, task: Task, firings: list[Firing], now: datetime) -> tuple[list[int], int]:
     unique, places = _fold_keys(firings)
     with transaction.atomic():
-        planned = plan_runs(unique, now=now, actor=actor.name).run_ids
-        ids = _with_existing(task, unique, planned)
-        created = sum(id is not None for id in planned)
+        ids, created = _plan_or_find(actor, task, unique, now)
         if created:
             # Only now: asking again with a key that is known is not asking for a new run.
             require_taking_runs(task, now)
@@ -216,15 +215,21 @@ def _fold_keys(firings: list[Firing]) -> tuple[list[Firing], list[int]]:
     return distinct + [of_key[key] for key in keys], places
 
 
-def _with_existing(task: Task, firings: list[Firing], planned: list[int | None]) -> list[int]:
-    keys = [f.idempotency_key for f, id in zip(firings, planned, strict=True) if id is None]
-    found = dict(
-        Run.objects.filter(task=task, idempotency_key__in=keys).values_list("idempotency_key", "pk") if keys else ()
-    )
-    ids = []
-    for firing, id in zip(firings, planned, strict=True):
-        ids.append(found[firing.idempotency_key] if id is None else id)
-    return ids
+def _plan_or_find(actor: Actor, task: Task, firings: list[Firing], now: datetime) -> tuple[list[int], int]:
+    """The id of the run of each firing, new or known by its key, and how many are new."""
+    found: list[int | None] = [None] * len(firings)
+    created = 0
+    # More than once only where the run that had a key was deleted before it was looked up: then the key is free again.
+    while open_places := [place for place, id in enumerate(found) if id is None]:
+        planned = plan_runs([firings[place] for place in open_places], now=now, actor=actor.name).run_ids
+        created += sum(id is not None for id in planned)
+        keys = [firings[place].idempotency_key for place, id in zip(open_places, planned, strict=True) if id is None]
+        known = dict(
+            Run.objects.filter(task=task, idempotency_key__in=keys).values_list("idempotency_key", "pk") if keys else ()
+        )
+        for place, id in zip(open_places, planned, strict=True):
+            found[place] = known.get(firings[place].idempotency_key) if id is None else id
+    return [id for id in found if id is not None], created
 
 
 def priority_number(value: str | int | None) -> int | None:

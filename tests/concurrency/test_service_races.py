@@ -6,12 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from access_app.actors import system_actor
 from access_app.services import create_key
 from dispatcher_app.firing import fire_due
 from tasks_app import transitions
-from tasks_app.errors import DependencyCycle, StaleEdit, WrongState
+from tasks_app.errors import DependencyCycle, NotFound, StaleEdit, WrongState
 from tasks_app.models import Run, Schedule, Task, TaskDependency
 from tasks_app.moves import Outcome
 from tasks_app.services import dependencies, reruns, runs, schedules, tasks
@@ -176,6 +177,45 @@ def test_a_key_that_another_is_about_to_commit_is_waited_for_and_gives_its_run(h
     again, new_again = second.result(20)
     assert (again.pk, new, new_again) == (run.pk, True, False)
     assert Run.objects.count() == 1
+
+
+def deleting(second_connection: Any, id: int, before: str) -> Any:
+    """Around calls: a run is deleted by somebody else at the moment before the first statement with this text."""
+    left = [id]
+
+    def meanwhile(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if left and before in sql:
+            for table, column in (("runevent", "run_id"), ("run", "id")):
+                second_connection.execute(f"DELETE FROM tasks_app_{table} WHERE {column} = %s", [left[0]])
+            second_connection.commit()
+            left.clear()
+        return execute(sql, params, many, context)
+
+    return connection.execute_wrapper(meanwhile)
+
+
+KEY_LOOKED_UP, RUN_READ = '"idempotency_key" IN', 'JOIN "tasks_app_taskversion"'
+
+
+def test_a_key_whose_run_is_deleted_before_it_is_found_gives_a_new_run(second_connection):
+    task = make_task()
+    old = batch(task, "a", "b")
+    with deleting(second_connection, old[0], before=KEY_LOOKED_UP):
+        run, new = runs.trigger(SYSTEM, task, runs.Request(idempotency_key="a"), now=NOW)
+    assert new and run.pk not in old and Run.objects.count() == 2
+    with deleting(second_connection, run.pk, before=KEY_LOOKED_UP):
+        items = [runs.Request(idempotency_key=key) for key in ("c", "b", "a")]
+        ids, created = runs.trigger_batch(SYSTEM, task, items, now=NOW)
+    assert (ids[1], created, Run.objects.count()) == (old[1], 2, 3)
+    assert dict(Run.objects.values_list("idempotency_key", "pk")) == dict(zip("cba", ids, strict=True))
+
+
+def test_a_run_that_is_deleted_before_its_trigger_has_answered_is_not_found(second_connection):
+    task = make_task()
+    (old,) = batch(task, "a")
+    with deleting(second_connection, old, before=RUN_READ), pytest.raises(NotFound):
+        runs.trigger(SYSTEM, task, runs.Request(idempotency_key="a"), now=NOW)
+    assert runs.trigger(SYSTEM, task, runs.Request(idempotency_key="a"), now=NOW)[1]
 
 
 def test_batches_of_the_same_keys_in_another_order_do_not_wait_in_a_circle(hold, blocked, in_thread):
