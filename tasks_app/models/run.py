@@ -152,6 +152,8 @@ class Run(models.Model):
             models.Index(fields=("worker_id",), name="run_of_worker", condition=Q(state=RunState.RUNNING.value)),
             # Reader: release.accept, upstream runs that ended and whose downstream runs do not know yet.
             models.Index(fields=("finished_at",), name="run_to_tell", condition=Q(tell_downstream=True)),
+            # Reader: whoever deletes a run: the database looks for the runs that point to it, for each one deleted.
+            models.Index(fields=("rerun_of",), name="run_again_for", condition=Q(rerun_of__isnull=False)),
             # Reader: run lists of a task.
             models.Index(fields=("task", "-id"), name="run_of_task"),
             # Readers: last failures on the overview, alerts.
