@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, F, Model, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 
+from monitoring_app.history import first_since
 from monitoring_app.limit_invariants import over_limits
 from monitoring_app.schedule_invariants import broken_but_armed, not_ahead, unanswered
 from monitoring_app.violations import MOST_IDS, Scope, Violation
@@ -42,24 +43,7 @@ def _floors(since: datetime | None) -> tuple[int, int]:
     """The least id of a run and of an event of the window."""
     if since is None:
         return 0, 0
-    return _first(Run, "created_at", since), _first(RunEvent, "at", since)
-
-
-def _first(model: type[Model], column: str, since: datetime) -> int:
-    """The least id from which on rows are not older than `since`: ids grow with time. Some 20 looks at the key."""
-    rows = model._default_manager.order_by("pk").values_list("pk", column)
-    ends = rows.first(), rows.last()
-    if ends[0] is None or ends[1] is None:
-        return 0
-    low, high = ends[0][0], ends[1][0] + 1
-    while low < high:
-        middle = (low + high) // 2
-        found = rows.filter(pk__gte=middle).first()
-        if found is None or found[1] >= since:
-            high = middle
-        else:
-            low = found[0] + 1
-    return int(low)
+    return first_since(Run, "created_at", since), first_since(RunEvent, "at", since)
 
 
 def _once_per_instant(scope: Scope) -> Iterator[Violation]:

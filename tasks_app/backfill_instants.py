@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 
 from tasks_app import allowance
 from tasks_app.errors import InvalidInput
+from tasks_app.fire_answers import Answer
 from tasks_app.fires import entries_between
 from tasks_app.models import LedgerEntry, Run, Schedule, Task
 from tasks_app.models.backfill import BackfillState, Reprocess
@@ -57,7 +58,8 @@ def considered(task: Task, schedule: Schedule, start: datetime, end: datetime, r
             place += 1
         entry = entries[place] if run_id is None and place < len(entries) else None
         answer, reason = _answer(entry, at)
-        why_not = _why_not(state, reprocess, is_filled=at in filled)
+        ended = state if run_id is not None else _forgotten_state(answer, reason)
+        why_not = _why_not(ended, reprocess, is_filled=at in filled)
         if run_id is None and fires_next is not None and fires_next <= at:
             why_not = "to_be_fired"
         found.append(Instant(at, run_id, state, answer, reason, why_not))
@@ -104,6 +106,13 @@ def _in_open_backfills(task: Task, schedule: Schedule, start: datetime, end: dat
 
 def _answer(entry: LedgerEntry | None, at: datetime) -> tuple[str, str]:
     return (entry.answer, entry.reason) if entry is not None and entry.first_at <= at else ("", "")
+
+
+def _forgotten_state(answer: str, reason: str) -> str:
+    """What is known of how a run ended that was deleted since."""
+    if answer != Answer.RUN:
+        return ""
+    return RunState.FAILED if reason else RunState.SUCCEEDED
 
 
 def _why_not(state: str, reprocess: str, *, is_filled: bool) -> str:

@@ -16,6 +16,7 @@ from django.db.models import F, Max, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 
+from tasks_app.catch_up import Stretch
 from tasks_app.errors import InvalidInput
 from tasks_app.fire_answers import Answer, answer_of
 from tasks_app.models import LedgerEntry, Run, Schedule, Task
@@ -95,6 +96,18 @@ class Rule:
             return until, until
         due = now - GRACE if schedule.enabled else schedule.fired_until
         return max(after, schedule.rule_since), min(until, due)
+
+    def holds_at(self, at: datetime) -> bool:
+        """Whether an instant that was answered is one of this rule, and not of an earlier one."""
+        since = self.schedule.rule_since
+        return self.timing is not None and since is not None and at > since
+
+    def continues(self, before: Stretch | LedgerEntry, after: Stretch) -> bool:
+        """Whether both are of this rule and say the same, and no instant of it lies between them."""
+        same = (before.answer, before.reason) == (after.answer, after.reason)
+        if not same or self.timing is None or not self.holds_at(before.first_at):
+            return False
+        return self.timing.next_after(before.last_at) == after.first_at
 
     def tells(self, entry: LedgerEntry) -> Timing | None:
         """The rule, where it tells the instants of the entry; None where they are those of an earlier one."""

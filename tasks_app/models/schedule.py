@@ -136,12 +136,15 @@ class Schedule(models.Model):
 
 
 class LedgerEntry(models.Model):
-    """Consecutive instants of a schedule that got no run, and why. `expected = runs + entries`, for any stretch."""
+    """Consecutive instants of a schedule that got no run, and why; or whose runs were deleted, and what these had
+    answered. `expected = runs + entries`, for any stretch."""
 
     class Answer(models.TextChoices):
         SKIPPED = "skipped", _("skipped")
         COALESCED = "coalesced", _("coalesced")
         MISSED = "missed", _("missed")
+        RUN = "run", _("ran")
+        EXPIRED = "expired", _("expired")
 
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="ledger")
     first_at = models.DateTimeField(_("first instant"))

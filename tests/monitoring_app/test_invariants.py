@@ -17,7 +17,8 @@ from access_app import audit
 from access_app.actors import system_actor
 from dispatcher_app.acceptance import accept_ended
 from dispatcher_app.firing import fire_due
-from monitoring_app.invariants import CHECKS, _first, check_invariants
+from monitoring_app.history import first_since
+from monitoring_app.invariants import CHECKS, check_invariants
 from tasks_app.models import Backfill, LedgerEntry, Resource, Run, RunEvent, RunPeriod, Schedule, Task, TaskResource
 from tasks_app.rowset import database_now
 from tasks_app.services import backfills, runs
@@ -387,9 +388,9 @@ def test_the_window_begins_at_the_first_run_that_is_not_older(minutes):
     Run.objects.filter(pk=ids[3]).delete()
     since = NOW + minutes * MINUTE
     kept = list(Run.objects.filter(created_at__gte=since).values_list("pk", flat=True))
-    assert sorted(Run.objects.filter(pk__gte=_first(Run, "created_at", since)).values_list("pk", flat=True)) == sorted(
-        kept
-    )
+    assert sorted(
+        Run.objects.filter(pk__gte=first_since(Run, "created_at", since)).values_list("pk", flat=True)
+    ) == sorted(kept)
 
 
 def test_the_check_costs_the_same_for_many_runs_as_for_few(busy):
