@@ -73,6 +73,7 @@ class ScheduleForm(forms.Form):
     )
     note = forms.CharField(label=_("Note"), required=False, max_length=500)
     enabled = forms.BooleanField(label=_("Enabled"), required=False, initial=True)
+    etag = forms.CharField(required=False, widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, calendars: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -84,10 +85,14 @@ class ScheduleForm(forms.Form):
     def clean_calendar_action(self) -> str:
         return self.cleaned_data["calendar_action"] or str(CalendarAction.SKIP)
 
+    def values(self) -> dict[str, Any]:
+        """The fields for the service."""
+        return {name: value for name, value in self.cleaned_data.items() if name != "etag"}
+
     @staticmethod
     def values_of(schedule: Schedule) -> dict[str, Any]:
         """What the form shows of a schedule that exists."""
-        return {name: getattr(schedule, name) for name in schedules.FIELDS}
+        return {name: getattr(schedule, name) for name in schedules.FIELDS} | {"etag": schedules.etag(schedule)}
 
 
 class HolidaysField(forms.CharField):

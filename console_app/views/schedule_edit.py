@@ -19,7 +19,7 @@ from console_app.errors import put_on, sentence
 from console_app.forms import zone_names
 from console_app.schedule_forms import ScheduleForm
 from tasks_app import queries
-from tasks_app.errors import InvalidInput
+from tasks_app.errors import InvalidInput, StaleEdit
 from tasks_app.models import Calendar, Schedule, Task
 from tasks_app.services import schedules
 
@@ -34,7 +34,7 @@ def new(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
     form = ScheduleForm(request.POST or None, initial=defaults, calendars=_calendars(actor, task))
     if request.method == "POST" and form.is_valid():
         try:
-            schedules.create(actor, task, form.cleaned_data, now=timezone.now())
+            schedules.create(actor, task, form.values(), now=timezone.now())
         except InvalidInput as error:
             put_on(form, error)
         else:
@@ -51,9 +51,12 @@ def edit(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
     form = ScheduleForm(request.POST or None, initial=ScheduleForm.values_of(schedule), calendars=chosen)
     if request.method == "POST" and form.is_valid():
         try:
-            schedules.update(actor, schedule, form.cleaned_data, now=timezone.now())
+            expected = form.cleaned_data["etag"]
+            schedules.update(actor, schedule, form.values(), now=timezone.now(), expected=expected)
         except InvalidInput as error:
             put_on(form, error)
+        except StaleEdit as error:
+            form.add_error(None, sentence(error))
         else:
             messages.success(request, _("The schedule is saved."))
             return redirect("console:task", pk=schedule.task_id)
@@ -101,7 +104,7 @@ def _preview_fields(actor: Actor, typed: Any) -> dict[str, Any] | None:
         return {"kind": "cron", "expression": expression, "time_zone": typed.get("zone") or short_form_zone(None)}
     form = ScheduleForm(typed, calendars=queries.calendars_visible_to(actor))
     form.is_valid()
-    fields = {name: value for name, value in form.cleaned_data.items() if value not in (None, "")}
+    fields = {name: value for name, value in form.values().items() if value not in (None, "")}
     rule = _RULES.get(fields.get("kind", ""))
     return fields if rule in fields and "time_zone" in fields else None
 

@@ -11,17 +11,19 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from access_app.api.fields import InstantField, instant
+from access_app.api.schema import STALE
 from access_app.api.views import ApiView, ListView, rendered_by
 from tasks_app.api.bodies import PreviewBody, ScheduleBody
 from tasks_app.api.lookups import find_task, named_task, with_calendar
 from tasks_app.api.shapes import ScheduleSerializer
+from tasks_app.api.tags import IF_MATCH, expected_tag
 from tasks_app.models import Schedule
 from tasks_app.queries import get_visible, schedules_visible_to
 from tasks_app.services import schedules
 
 
 def schedule_answer(schedule: Schedule, status: int = 200) -> Response:
-    return Response(ScheduleSerializer(schedule).data, status=status)
+    return Response(ScheduleSerializer(schedule).data, status=status, headers={"ETag": schedules.etag(schedule)})
 
 
 def with_instants(fire: dict[str, Any]) -> dict[str, Any]:
@@ -54,20 +56,27 @@ class ScheduleView(ApiView):
 
     @extend_schema(operation_id="schedules_read", responses=ScheduleSerializer)
     def get(self, request: Request, schedule_id: int) -> Response:  # noqa: ARG002
-        """One schedule."""
+        """One schedule. Its `ETag` serves a later edit with `If-Match`."""
         return schedule_answer(self._find(schedule_id))
 
-    @extend_schema(operation_id="schedules_change", request=ScheduleBody, responses=ScheduleSerializer)
-    def patch(self, request: Request, schedule_id: int) -> Response:  # noqa: ARG002
+    @extend_schema(
+        operation_id="schedules_change",
+        parameters=[IF_MATCH],
+        request=ScheduleBody,
+        responses={200: ScheduleSerializer, **STALE},
+    )
+    def patch(self, request: Request, schedule_id: int) -> Response:
         """Change some fields; what was due before the change is answered by the old rule."""
         schedule = self._find(schedule_id)
+        expected = expected_tag(request, schedule)
         fields = with_calendar(self.actor, self.read(ScheduleBody, partial=True), schedule.task.project_id)
-        return schedule_answer(schedules.update(self.actor, schedule, fields, now=self.now))
+        return schedule_answer(schedules.update(self.actor, schedule, fields, now=self.now, expected=expected))
 
-    @extend_schema(operation_id="schedules_delete", responses={204: None})
-    def delete(self, request: Request, schedule_id: int) -> Response:  # noqa: ARG002
+    @extend_schema(operation_id="schedules_delete", parameters=[IF_MATCH], responses={204: None, **STALE})
+    def delete(self, request: Request, schedule_id: int) -> Response:
         """Remove the schedule; runs that it made stay."""
-        schedules.delete(self.actor, self._find(schedule_id), now=self.now)
+        schedule = self._find(schedule_id)
+        schedules.delete(self.actor, schedule, now=self.now, expected=expected_tag(request, schedule))
         return Response(status=204)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.utils.translation import gettext as _
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -14,13 +14,13 @@ from access_app.api.views import ApiView, ListView, rendered_by
 from tasks_app.api.bodies import TaskBody
 from tasks_app.api.lookups import find_task, task_rows, with_objects
 from tasks_app.api.shapes import TaskSerializer, render_task
+from tasks_app.api.tags import IF_MATCH, expected_tag
 from tasks_app.errors import InvalidInput
 from tasks_app.filters import TaskFilter
 from tasks_app.models import Task, TaskVersion
 from tasks_app.services import tasks
 from tasks_app.services.resources import DEFAULT_POOL
 
-IF_MATCH = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="The ETag that the edit is based on.")
 # What an edit may send back as it was read, so that a client can change one field of an answer and return the whole.
 ENGINE_FIELDS = (
     "id",
@@ -87,13 +87,13 @@ class TaskView(ApiView):
         """Delete the task with its schedules, runs and output; what is still running is ended."""
         actor = self.actor
         task = find_task(actor, task_id)
-        tasks.delete(actor, task, now=self.now, expected=_expected(request, task))
+        tasks.delete(actor, task, now=self.now, expected=expected_tag(request, task))
         return Response(status=204)
 
     def _update(self, request: Request, task_id: int, defaults: dict[str, Any]) -> Response:
         actor = self.actor
         task = find_task(actor, task_id)
-        expected = _expected(request, task)
+        expected = expected_tag(request, task)
         reader = TaskBody(data=_without_engine_fields(request.data, task), partial=not defaults)
         reader.is_valid(raise_exception=True)
         fields = with_objects(actor, {**defaults, **reader.validated_data}, new=False)
@@ -124,13 +124,3 @@ def _without_engine_fields(data: Any, task: Task) -> Any:
     if changed:
         raise InvalidInput(**changed)
     return {name: value for name, value in data.items() if name not in ENGINE_FIELDS}
-
-
-def _expected(request: Request, task: Task) -> str | None:
-    """The entity tag that If-Match asks for, or None when it asks for none. Of several, the one that fits."""
-    header: str = request.META.get("HTTP_IF_MATCH", "").strip()
-    if header in ("", "*"):
-        return None
-    tags = [tag.strip() for tag in header.split(",")]
-    current = tasks.etag(task)
-    return current if current in tags else tags[0]

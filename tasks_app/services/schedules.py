@@ -35,6 +35,7 @@ from tasks_app.services.schedule_rules import (
     set_next_run,
     timing_of,
 )
+from tasks_app.services.tags import check_tag, etag
 from tasks_app.timing import Timing
 from tasks_app.wakeup import nudge
 
@@ -43,6 +44,7 @@ __all__ = [
     "check_new_project",
     "create",
     "delete",
+    "etag",
     "expanded",
     "preview",
     "shown_fires",
@@ -70,14 +72,18 @@ def create(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime) -
     return schedule
 
 
-def update(actor: Actor, schedule: Schedule, fields: dict[str, Any], *, now: datetime) -> Schedule:
+def update(
+    actor: Actor, schedule: Schedule, fields: dict[str, Any], *, now: datetime, expected: str | None = None
+) -> Schedule:
     """Change some fields. Where the rule changes, instants that were due before are answered by the old one first.
 
-    Raises InvalidInput at the field that is wrong, NotFound when the schedule was deleted meanwhile; so does `delete`.
+    `expected` is the ETag that the editor saw. Raises StaleEdit when the schedule has changed since, InvalidInput at
+    the field that is wrong, NotFound when the schedule was deleted meanwhile; so does `delete`.
     """
     require(actor, Verb.EDIT, schedule.task.project_id)
     with transaction.atomic():
         schedule = _locked(schedule)
+        check_tag(schedule, expected)
         before = describe_fields(schedule)
         # Another note or catch-up policy leaves what is due to the dispatcher: it must not cost an instant its run.
         if schedule.error or _differs(schedule, fields, RULE_FIELDS):
@@ -124,12 +130,13 @@ def check_new_project(task: Task) -> None:
             raise InvalidInput(project=why % {"name": str(schedule.calendar)}) from error
 
 
-def delete(actor: Actor, schedule: Schedule, *, now: datetime) -> None:
+def delete(actor: Actor, schedule: Schedule, *, now: datetime, expected: str | None = None) -> None:
     """Remove the schedule with its ledger; its runs stay."""
     require(actor, Verb.EDIT, schedule.task.project_id)
     with transaction.atomic():
         # A dispatcher that fires it just now comes first; its runs would else point to a schedule that is gone.
         schedule = _locked(schedule)
+        check_tag(schedule, expected)
         audit.append(actor, "delete", schedule, now=now, before=describe_fields(schedule))
         schedule.delete()
         _touch(schedule.task)

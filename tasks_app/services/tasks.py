@@ -13,13 +13,14 @@ from access_app import audit
 from access_app.actors import Actor
 from access_app.roles import Verb, require
 from tasks_app import executors, transitions
-from tasks_app.errors import InvalidInput, StaleEdit
+from tasks_app.errors import InvalidInput
 from tasks_app.models import Run, RunDependency, Schedule, Task, TaskVersion
 from tasks_app.models.schedule import ScheduleKind
 from tasks_app.services import schedules
 from tasks_app.services.locks import locked_task
 from tasks_app.services.pauses import pause, resume
 from tasks_app.services.resources import default_pool
+from tasks_app.services.tags import check_tag, etag
 from tasks_app.services.task_resources import amounts_of, set_amounts
 from tasks_app.services.task_rules import check_limits, check_weight
 from tasks_app.states import Reason, RunState
@@ -103,7 +104,7 @@ def update(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime, e
         if fields.keys() & {"name", "schedule"}:
             _lock_schedules(task)
         task = locked_task(task)
-        _check_tag(task, expected)
+        check_tag(task, expected)
         before, allotted = describe(task), (task.weight, task.pool_id)
         for name in TASK_FIELDS:
             if name in fields:
@@ -141,7 +142,7 @@ def delete(actor: Actor, task: Task, *, now: datetime, expected: str | None = No
     with transaction.atomic():
         _lock_schedules(task)
         task = locked_task(task, no_key=False)
-        _check_tag(task, expected)
+        check_tag(task, expected)
         audit.append(actor, "delete", task, now=now, before=describe(task))
         _give_up_downstream(actor, task, now)
         # The current version is protected by the task that points to it, and versions by the runs made of them.
@@ -150,11 +151,6 @@ def delete(actor: Actor, task: Task, *, now: datetime, expected: str | None = No
             Run.objects.filter(pk__in=ids).delete()
         task.delete()
         nudge()
-
-
-def etag(task: Task) -> str:
-    """A strong entity tag that changes with every edit of the task or of its schedules."""
-    return f'"{task.pk}-{task.updated_at.timestamp():.6f}"'
 
 
 def describe(task: Task) -> dict[str, Any]:
@@ -176,11 +172,6 @@ def short_schedule(task: Task) -> str | None:
 def _lock_schedules(task: Task) -> None:
     """Before the task itself, in the order in which a dispatcher that fires them comes to both."""
     list(Schedule.objects.filter(task=task).order_by("pk").select_for_update(of=("self",)).values_list("pk"))
-
-
-def _check_tag(task: Task, expected: str | None) -> None:
-    if expected is not None and expected != etag(task):
-        raise StaleEdit
 
 
 def _give_up_downstream(actor: Actor, task: Task, now: datetime) -> None:

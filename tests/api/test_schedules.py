@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dispatcher_app.firing import fire_due
 from tasks_app.models import Schedule
 from tests.api.client import is_problem
 
@@ -132,3 +133,34 @@ def test_a_schedule_is_changed_field_by_field_and_the_task_shows_its_next_fire(c
 def test_a_preview_for_a_task_that_is_not_there_is_refused_at_the_task(client):
     body = {"expression": "H * * * *", "task": 10**9}
     is_problem(client.post("/api/schedules/preview", body), 400, "task")
+
+
+def test_an_edit_of_a_schedule_that_somebody_else_changed_meanwhile_is_refused(client, make_task):
+    task = make_task()
+    made, other = (client.post(f"/api/tasks/{task.pk}/schedules", {"expression": "0 2 * * *"}) for _ in range(2))
+    path = f"/api/schedules/{made.json()['id']}"
+    seen, apart = made["ETag"], other["ETag"]
+    assert client.get(path)["ETag"] == seen != apart
+    first = client.patch(path, {"note": "mine"}, headers={"If-Match": seen})
+    assert first.status_code == 200 and client.get(path)["ETag"] == first["ETag"] != seen
+    for method, body in (("PATCH", {"note": "theirs"}), ("DELETE", None)):
+        assert is_problem(client.send(method, path, body, headers={"If-Match": seen}), 412)["code"] == "stale_edit"
+    assert client.get(path).json()["note"] == "mine"
+    assert client.patch(path, {}, headers={"If-Match": "*"}).status_code == 200
+    assert client.delete(f"/api/schedules/{other.json()['id']}", headers={"If-Match": apart}).status_code == 204
+    fresh = client.get(path)["ETag"]
+    assert client.delete(path, headers={"If-Match": f'"other", {fresh}'}).status_code == 204
+
+
+def test_a_fire_leaves_the_entity_tag_of_its_schedule_and_a_new_name_of_the_task_that_moves_it_does_not(
+    client, make_task
+):
+    task = make_task()
+    path = f"/api/schedules/{client.post(f'/api/tasks/{task.pk}/schedules', {'expression': 'H * * * *'}).json()['id']}"
+    seen = client.get(path)["ETag"]
+    before = Schedule.objects.get().next_fire_at
+    assert fire_due(before, actor="test").schedules == 1
+    assert Schedule.objects.get().next_fire_at != before
+    assert client.get(path)["ETag"] == seen
+    client.patch(f"/api/tasks/{task.pk}", {"name": "another name"})
+    assert client.get(path)["ETag"] != seen

@@ -203,7 +203,7 @@ def test_a_schedule_takes_a_calendar_jitter_and_a_deadline_and_the_page_of_its_t
     assert [fire["at"].hour for fire in page.context["fires"]] == [9] * 8
     shown = as_alice.get(f"/schedules/{schedule.pk}/edit").context["form"]
     assert shown["calendar"].value() == calendar.pk
-    as_alice.post(f"/schedules/{schedule.pk}/edit", _schedule_form())
+    as_alice.post(f"/schedules/{schedule.pk}/edit", _schedule_form(etag=shown["etag"].value()))
     schedule.refresh_from_db()
     assert (schedule.calendar, schedule.jitter_seconds, schedule.start_deadline_seconds) == (None, 0, None)
 

@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from access_app.actors import system_actor
-from tasks_app.models import Pool, Run, Schedule, Task
+from tasks_app.models import Calendar, Pool, Run, Schedule, Task
 from tasks_app.services import schedules, tasks
 from tests.console_app.factories import make_run, make_task
 
@@ -240,11 +240,24 @@ def test_a_schedule_is_added_changed_and_deleted(as_alice, task):
     as_alice.post(f"/tasks/{task.pk}/schedules/new", _schedule_form())
     schedule = Schedule.objects.get()
     assert (schedule.expression, schedule.time_zone) == ("0 2 * * *", "Europe/Berlin")
-    as_alice.post(f"/schedules/{schedule.pk}/edit", _schedule_form(kind="interval", interval_seconds="90"))
+    tag = as_alice.get(f"/schedules/{schedule.pk}/edit").context["form"]["etag"].value()
+    as_alice.post(f"/schedules/{schedule.pk}/edit", _schedule_form(kind="interval", interval_seconds="90", etag=tag))
     schedule.refresh_from_db()
     assert (schedule.kind, schedule.interval_seconds, schedule.expression) == ("interval", 90, "")
     as_alice.post(f"/schedules/{schedule.pk}/delete")
     assert not Schedule.objects.exists()
+
+
+def test_a_stale_edit_of_a_schedule_is_refused_and_keeps_what_was_typed(as_alice, task):
+    as_alice.post(f"/tasks/{task.pk}/schedules/new", _schedule_form())
+    schedule = Schedule.objects.get()
+    stale = as_alice.get(f"/schedules/{schedule.pk}/edit").context["form"]["etag"].value()
+    schedules.update(system_actor(), schedule, {"note": "by somebody else"}, now=timezone.now())
+    response = as_alice.post(f"/schedules/{schedule.pk}/edit", _schedule_form(expression="7 7 * * *", etag=stale))
+    assert response.status_code == 422
+    assert "changed since you read it" in response.text and "7 7 * * *" in response.text
+    schedule.refresh_from_db()
+    assert (schedule.note, schedule.expression) == ("by somebody else", "0 2 * * *")
 
 
 @pytest.mark.parametrize(
