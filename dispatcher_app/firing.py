@@ -110,11 +110,11 @@ def rearm(now: datetime, *, limit: int = BATCH) -> int:
         armed = []
         for schedule in ended:
             at = delayed(schedule, schedule.ended)
-            run_at = calendars.opening(schedule.calendar_id, at) if at is not None else None
-            armed.append({"id": schedule.pk, "next_at": at, "run_at": run_at})
+            run_at, looked = calendars.look_ahead(schedule.calendar_id, at) if at is not None else (None, None)
+            armed.append({"id": schedule.pk, "next_at": at, "run_at": run_at, "looked": looked})
         with connection.cursor() as cursor:
             cursor.execute(
-                f"""UPDATE tasks_app_schedule AS schedule SET next_fire_at = k.next_at, next_run_at = k.run_at
+                f"""UPDATE tasks_app_schedule AS schedule SET {_SET_NEXT}
                 FROM {rowset.table("k", _NEXT)} WHERE schedule.id = k.id""",
                 [rowset.encode(armed)],
             )
@@ -239,18 +239,19 @@ def _computed(schedule: Schedule, timing: Timing, allowance: Allowance, policy: 
 
 def _advance(answers: Sequence[tuple[Schedule, _Shared]], now: datetime) -> None:
     rows = (
-        {"id": schedule.pk, "next_at": shared.answer.next_at, "run_at": shared.answer.next_run_at}
-        for schedule, shared in answers
+        {"id": schedule.pk, "next_at": one.next_at, "run_at": one.next_run_at, "looked": one.looked_until}
+        for schedule, one in ((schedule, shared.answer) for schedule, shared in answers)
     )
     with connection.cursor() as cursor:
         cursor.execute(
-            f"""UPDATE tasks_app_schedule AS schedule SET fired_until = %s, next_fire_at = k.next_at,
-            next_run_at = k.run_at FROM {rowset.table("k", _NEXT)} WHERE schedule.id = k.id""",
+            f"""UPDATE tasks_app_schedule AS schedule SET fired_until = %s, {_SET_NEXT}
+            FROM {rowset.table("k", _NEXT)} WHERE schedule.id = k.id""",
             [rowset.moment(now), rowset.encode(rows)],
         )
 
 
-_NEXT = {"id": "bigint", "next_at": "timestamptz", "run_at": "timestamptz"}
+_NEXT = {"id": "bigint", "next_at": "timestamptz", "run_at": "timestamptz", "looked": "timestamptz"}
+_SET_NEXT = "next_fire_at = k.next_at, next_run_at = k.run_at, looked_until = k.looked"
 
 
 def _quarantine(broken: Sequence[tuple[Schedule, str]]) -> None:
@@ -259,5 +260,5 @@ def _quarantine(broken: Sequence[tuple[Schedule, str]]) -> None:
             "schedule cannot be read and is set aside", schedule=schedule.pk, task=schedule.task_id, error=problem
         )
         schedule.error = clipped(problem, 500)
-        schedule.next_fire_at = schedule.next_run_at = None
-        schedule.save(update_fields=["error", "next_fire_at", "next_run_at"])
+        schedule.next_fire_at = schedule.next_run_at = schedule.looked_until = None
+        schedule.save(update_fields=["error", "next_fire_at", "next_run_at", "looked_until"])

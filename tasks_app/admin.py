@@ -222,7 +222,7 @@ class ScheduleAdmin(ServiceAdmin):
         return super().formfield_for_foreignkey(db_field, request, **options)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        engine = ("next_fire_at", "next_run_at", "fired_until", "error", "created_at", "updated_at")
+        engine = ("next_fire_at", "next_run_at", "looked_until", "fired_until", "error", "created_at", "updated_at")
         return ("task", *engine) if obj is not None else ()
 
     def delete_row(self, actor: Actor, obj: Schedule) -> None:

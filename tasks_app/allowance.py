@@ -5,16 +5,15 @@ Firing, previews and the next fire that is shown all ask here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
 
 from tasks_app.calendars import Calendar
 from tasks_app.timing import Timing
 
 SKIP, NEXT_ALLOWED = "skip", "next_allowed"
-# So many closed times in a row with instants in them, and no fire between: none is in sight.
+# So many closed times in a row with instants in them, and no fire between: farther it is not looked ahead.
 MOST_CLOSED = 400
 # A stretch of more pieces than this is looked at only in its newest part.
 MOST_PIECES = 500
@@ -56,13 +55,19 @@ class Piece:
     moved_to: datetime | None = None
 
 
-def fires(timing: Timing, allowance: Allowance, after: datetime) -> Iterator[Fire]:
-    """The fires of the instants after `after`, ascending; they end where none is in sight."""
+def fires(timing: Timing, allowance: Allowance, after: datetime) -> Generator[Fire, None, datetime | None]:
+    """The fires of the instants after `after`, ascending; they end where none is in sight.
+
+    Returns the instant before which there is none, as far as it was looked ahead; None where the rule or its calendar
+    has come to an end, so that there never is another one.
+    """
     calendar, closed = allowance.calendar, 0
-    while closed < MOST_CLOSED and (nominal := timing.next_after(after)) is not None:
-        opening = nominal if calendar is None else calendar.next_allowed(nominal)
+    while (nominal := timing.next_after(after)) is not None:
+        if closed == MOST_CLOSED:
+            return nominal
+        opening, looked_until = (nominal, None) if calendar is None else calendar.look_ahead(nominal)
         if opening is None:
-            return
+            return looked_until
         if opening == nominal:
             yield Fire(nominal, nominal)
             after, closed = nominal, 0
@@ -74,16 +79,33 @@ def fires(timing: Timing, allowance: Allowance, after: datetime) -> Iterator[Fir
             yield Fire(last, opening)
             closed = 0
         closed += 1
+    return None
 
 
-def next_fire(timing: Timing, allowance: Allowance, after: datetime) -> Fire | None:
-    """The first fire of an instant after `after`, or None when none is in sight."""
-    return next(fires(timing, allowance, after), None)
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """The next fires; where they are fewer than asked for although the rule goes on, no other comes before
+    `looked_until`: farther it was not looked ahead."""
+
+    fires: list[Fire]
+    looked_until: datetime | None = None
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When the first of the fires is due; None where there is none."""
+        return self.fires[0].due_at if self.fires else None
 
 
-def upcoming(timing: Timing, allowance: Allowance, after: datetime, count: int) -> list[Fire]:
-    """The first `count` fires of instants after `after`."""
-    return list(islice(fires(timing, allowance, after), count))
+def outlook(timing: Timing, allowance: Allowance, after: datetime, count: int = 1) -> Outlook:
+    """The first `count` fires of instants after `after`, as far as they are in sight."""
+    coming = fires(timing, allowance, after)
+    found: list[Fire] = []
+    while len(found) < count:
+        try:
+            found.append(next(coming))
+        except StopIteration as end:
+            return Outlook(found, end.value)
+    return Outlook(found)
 
 
 def pieces(timing: Timing, allowance: Allowance, after: datetime, until: datetime) -> tuple[datetime, list[Piece]]:

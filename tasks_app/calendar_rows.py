@@ -34,10 +34,10 @@ class Found:
             raise found
         return found
 
-    def opening(self, calendar_id: int | None, at: datetime) -> datetime | None:
-        """The first allowed instant at or after `at`; None without a calendar, or where there is none."""
+    def look_ahead(self, calendar_id: int | None, at: datetime) -> tuple[datetime | None, datetime | None]:
+        """As Calendar.look_ahead; nothing without a calendar, or where it cannot be read."""
         found = self.known.get(calendar_id) if calendar_id is not None else None
-        return found.next_allowed(at) if isinstance(found, Calendar) else None
+        return found.look_ahead(at) if isinstance(found, Calendar) else (None, None)
 
 
 def load(ids: Iterable[int | None]) -> Found:

@@ -118,22 +118,30 @@ class Calendar:
 
         None when there is none within ten years, or none before 20,000 edges of rules are passed.
         """
+        opening, _looked_until = self.look_ahead(at)
+        return opening
+
+    def look_ahead(self, at: datetime) -> tuple[datetime | None, datetime | None]:
+        """What `next_allowed` answers; and where that is None, the instant (UTC) before which nothing is allowed, None
+        when nothing ever will be."""
         at = at.astimezone(UTC)
         limit = _later(at, SEARCH)
         for _ in range(MOST_EDGES):
-            if at > limit or at >= LATEST:
-                return None
+            if at >= LATEST:
+                return None, None
+            if at > limit:
+                break
             closed = [until for cover in self._blackout if (until := cover.until(at)) is not None]
             if closed:
                 at = max(closed)
                 continue
             if not self.allowed or any(cover.until(at) is not None for cover in self._allowed):
-                return at
+                return at, None
             opening = [begin for cover in self._allowed if (begin := cover.begins(at)) is not None]
             if not opening:
-                return None
+                return None, None
             at = min(opening)
-        return None
+        return None, at
 
     def next_blocked(self, at: datetime, until: datetime) -> datetime | None:
         """The first instant from `at` up to and including `until` (both aware) that is not allowed, in UTC.

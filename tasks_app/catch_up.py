@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from tasks_app.allowance import EVER, Allowance, Fire, Piece, next_fire, pieces
+from tasks_app.allowance import EVER, Allowance, Fire, Piece, outlook, pieces
 from tasks_app.timing import Timing
 
 # A run that is due no longer ago than this is not a matter of catching up.
@@ -31,13 +31,15 @@ class Stretch:
 class Answer:
     """The runs to plan, the stretches to write into the ledger, and the next instant after `now` (None: no more).
 
-    With a calendar `next_run_at` is when the schedule next really runs; without one it is None.
+    With a calendar `next_run_at` is when the schedule next really runs, and where that is not in sight `looked_until`
+    says before when it does not; without one both are None.
     """
 
     runs: list[Fire] = field(default_factory=list)
     stretches: list[Stretch] = field(default_factory=list)
     next_at: datetime | None = None
     next_run_at: datetime | None = None
+    looked_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,8 @@ def skip_all(
 
 def joined(first: Answer, second: Answer) -> Answer:
     """Both answers as one; `second` is that of the later instants."""
-    result = Answer(list(first.runs), list(first.stretches), second.next_at, second.next_run_at)
-    result.runs += second.runs
-    result.stretches += second.stretches
-    return result
+    runs, stretches = [*first.runs, *second.runs], [*first.stretches, *second.stretches]
+    return replace(second, runs=runs, stretches=stretches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +175,8 @@ def _with_next(result: Answer, timing: Timing, allowance: Allowance, now: dateti
     if timing.kind == "fixed_delay" and not result.runs:
         result.next_at = result.next_run_at = _rearmed(timing, allowance, now)
     elif allowance.calendar is not None and result.next_at is not None:
-        found = next_fire(timing, allowance, now)
-        result.next_run_at = found.due_at if found else None
+        found = outlook(timing, allowance, now)
+        result.next_run_at, result.looked_until = found.due_at, found.looked_until
     return result
 
 

@@ -27,7 +27,7 @@ def schedule_answer(schedule: Schedule, status: int = 200) -> Response:
 
 
 def with_instants(fire: dict[str, Any]) -> dict[str, Any]:
-    """A fire as services.schedules shows it, as JSON."""
+    """A fire or preview as services.schedules shows it, as JSON."""
     return {name: instant(value) if isinstance(value, datetime) else value for name, value in fire.items()}
 
 
@@ -104,6 +104,10 @@ class PreviewView(ApiView):
                     },
                     many=True,
                 ),
+                "looked_until": InstantField(
+                    allow_null=True,
+                    help_text="Where fewer fires are in sight than asked for: no other comes before. null = none ever.",
+                ),
                 "expanded": serializers.CharField(help_text="The rule in words."),
             },
         ),
@@ -122,4 +126,4 @@ class PreviewView(ApiView):
             hash_key=task.name if task else "",
             project_id=task.project_id if task else None,
         )
-        return Response({**answer, "fires": [with_instants(fire) for fire in answer["fires"]]})
+        return Response({**with_instants(answer), "fires": [with_instants(fire) for fire in answer["fires"]]})

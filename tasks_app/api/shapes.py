@@ -133,6 +133,10 @@ class ScheduleSerializer(serializers.Serializer[Any]):
     next_fire_at = InstantField(
         source="shown_next_at", allow_null=True, help_text="The next that will really run, as the calendar leaves it."
     )
+    looked_until = InstantField(
+        allow_null=True,
+        help_text="Where the calendar leaves no next fire in sight: it was looked ahead so far, and none comes before.",
+    )
     created_at = InstantField()
     updated_at = InstantField()
 

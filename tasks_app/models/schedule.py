@@ -88,6 +88,8 @@ class Schedule(models.Model):
     next_fire_at = models.DateTimeField(_("next fire"), null=True, editable=False)
     # With a calendar: when it next really runs, null where that is not in sight; without one null.
     next_run_at = models.DateTimeField(null=True, editable=False)
+    # Where it is not in sight: up to when it was looked ahead; null where it never runs again.
+    looked_until = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 

@@ -235,7 +235,7 @@ def _follow(calendar: Calendar, now: datetime) -> None:
         found = calendar_rows.load(schedule.calendar_id for schedule in rows)
         for schedule in rows:
             set_next_run(schedule, now, found)
-        Schedule.objects.bulk_update(rows, ["next_run_at"], batch_size=500)
+        Schedule.objects.bulk_update(rows, ["next_run_at", "looked_until"], batch_size=500)
     except InvalidInput as error:
         texts = [text for texts in error.errors.values() for text in texts]
         raise InvalidInput(document=texts) from error

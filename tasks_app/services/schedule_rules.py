@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from tasks_app import calendar_rows, cron
-from tasks_app.allowance import LONGEST_JITTER, Allowance, Fire, next_fire
+from tasks_app.allowance import LONGEST_JITTER, Allowance, Outlook, outlook
 from tasks_app.calendar_documents import CalendarError
 from tasks_app.errors import InvalidInput
 from tasks_app.models import Calendar, Run, Schedule
@@ -40,7 +40,7 @@ FIELDS = (
     "max_catch_up",
     "note",
 )
-ENGINE_FIELDS = ("fired_until", "rule_since", "next_fire_at", "next_run_at", "error", "updated_at")
+ENGINE_FIELDS = ("fired_until", "rule_since", "next_fire_at", "next_run_at", "looked_until", "error", "updated_at")
 LONGEST_SECONDS = 10 * 366 * 24 * 3600
 MOST_TO_CATCH_UP = 10_000
 _EPOCH = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
@@ -77,12 +77,12 @@ def allowance_of(schedule: Schedule, found: calendar_rows.Found | None = None) -
     return Allowance(calendars.of(schedule.calendar_id), schedule.calendar_action)
 
 
-def next_run(schedule: Schedule, now: datetime, found: calendar_rows.Found | None = None) -> Fire | None:
+def next_run(schedule: Schedule, now: datetime, found: calendar_rows.Found | None = None) -> Outlook:
     """The next fire after `now` of an armed schedule, moved by its calendar; an instant that is due already counts."""
     if schedule.next_fire_at is None:
-        return None
+        return Outlook([])
     after = min(now, schedule.next_fire_at - timedelta(microseconds=1))
-    return next_fire(timing_of(schedule), allowance_of(schedule, found), after)
+    return outlook(timing_of(schedule), allowance_of(schedule, found), after)
 
 
 def delayed(schedule: Schedule, ended: datetime | None) -> datetime | None:
@@ -113,13 +113,13 @@ def arm(schedule: Schedule, now: datetime) -> None:
 
 def set_next_run(schedule: Schedule, now: datetime, found: calendar_rows.Found | None = None) -> None:
     """Set when the schedule next really runs, where it has a calendar. Raises InvalidInput where that is broken."""
-    schedule.next_run_at = None
+    coming = Outlook([])
     if schedule.calendar_id is not None:
         try:
-            fire = next_run(schedule, now, found)
+            coming = next_run(schedule, now, found)
         except CalendarError as error:
             raise InvalidInput(calendar=error.message) from error
-        schedule.next_run_at = fire.due_at if fire else None
+    schedule.next_run_at, schedule.looked_until = coming.due_at, coming.looked_until
 
 
 def _arm_delay(schedule: Schedule, now: datetime) -> None:

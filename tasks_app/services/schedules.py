@@ -15,8 +15,8 @@ from django.utils.translation import gettext as _
 from access_app import audit
 from access_app.actors import Actor
 from access_app.roles import Verb, require
-from tasks_app import allowance, calendar_rows, catch_up, cron, ledger
-from tasks_app.allowance import Fire, latest_start
+from tasks_app import calendar_rows, catch_up, cron, ledger
+from tasks_app.allowance import Fire, latest_start, outlook
 from tasks_app.calendar_documents import CalendarError
 from tasks_app.calendar_rows import Found
 from tasks_app.errors import InvalidInput, NotFound
@@ -49,7 +49,6 @@ __all__ = [
     "preview",
     "shown_fires",
     "timing_of",
-    "upcoming",
     "update",
 ]
 
@@ -147,8 +146,9 @@ def preview(
 ) -> dict[str, Any]:
     """The next `count` fires of a schedule that need not exist: the rule object that fires also answers here.
 
-    Returns {"fires": [{"at", "local", "badges"}], "expanded"}; where a calendar moves a fire it has "nominal_at" too,
-    and with jitter "latest_at", before which its run is due. `project_id` is that of its task. Raises InvalidInput.
+    Returns {"fires": [{"at", "local", "badges"}], "looked_until", "expanded"}; where a calendar moves a fire it has
+    "nominal_at" too, and with jitter "latest_at", before which its run is due. Where fewer fires are in sight,
+    "looked_until" says before when there is no other. `project_id` is that of its task. Raises InvalidInput.
     """
     schedule = _fresh(Task(name=hash_key), after)
     assign(schedule, fields)
@@ -158,19 +158,10 @@ def preview(
         schedule.next_fire_at = max(after, schedule.start_at or after)
         after -= _TICK
     try:
-        fires = _shown(schedule, after, count)
+        fires, looked_until = _shown(schedule, after, count)
     except CalendarError as error:
         raise InvalidInput(calendar=error.message) from error
-    return {"fires": fires, "expanded": expanded(timing_of(schedule))}
-
-
-def upcoming(schedule: Schedule, *, after: datetime, count: int, found: Found | None = None) -> list[Fire]:
-    """The next `count` fires of the schedule of instants after `after`, as its calendar leaves them.
-
-    `found` holds the calendars of several schedules, read together. Raises CronError and CalendarError where the rule
-    cannot be read.
-    """
-    return allowance.upcoming(timing_of(schedule), allowance_of(schedule, found), after, count)
+    return {"fires": fires, "looked_until": looked_until, "expanded": expanded(timing_of(schedule))}
 
 
 def shown_fires(schedules: Sequence[Schedule], *, now: datetime, count: int) -> list[tuple[Schedule, dict[str, Any]]]:
@@ -180,15 +171,20 @@ def shown_fires(schedules: Sequence[Schedule], *, now: datetime, count: int) -> 
     for schedule in schedules:
         if schedule.enabled and not schedule.error:
             with suppress(cron.CronError, CalendarError):
-                fires += [(schedule, fire) for fire in _shown(schedule, now, count, calendars)]
+                shown, _looked_until = _shown(schedule, now, count, calendars)
+                fires += [(schedule, fire) for fire in shown]
     return sorted(fires, key=lambda fire: (fire[1]["at"], fire[0].pk))[:count]
 
 
-def _shown(schedule: Schedule, after: datetime, count: int, found: Found | None = None) -> list[dict[str, Any]]:
+def _shown(
+    schedule: Schedule, after: datetime, count: int, found: Found | None = None
+) -> tuple[list[dict[str, Any]], datetime | None]:
+    """The next fires, and before when there is no other. `found` holds the calendars of several schedules."""
     timing, rule = timing_of(schedule), allowance_of(schedule, found)
     zone, jitter = cron.zone(schedule.time_zone), timedelta(seconds=schedule.jitter_seconds)
+    coming = outlook(timing, rule, after, count)
     fires: list[dict[str, Any]] = []
-    for fire in allowance.upcoming(timing, rule, after, count):
+    for fire in coming.fires:
         local = fire.due_at.astimezone(zone).isoformat()
         fires.append({"at": fire.due_at, "local": local, "badges": _badges(timing, fire)})
         if fire.due_at != fire.nominal_at:
@@ -196,7 +192,7 @@ def _shown(schedule: Schedule, after: datetime, count: int, found: Found | None 
         if jitter:
             limit = latest_start(timing, rule, fire)
             fires[-1]["latest_at"] = min(fire.due_at + jitter, limit or fire.due_at + jitter)
-    return fires
+    return fires, coming.looked_until
 
 
 def expanded(timing: Timing) -> str:

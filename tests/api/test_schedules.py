@@ -164,3 +164,25 @@ def test_a_fire_leaves_the_entity_tag_of_its_schedule_and_a_new_name_of_the_task
     assert client.get(path)["ETag"] == seen
     client.patch(f"/api/tasks/{task.pk}", {"name": "another name"})
     assert client.get(path)["ETag"] != seen
+
+
+def test_a_preview_says_how_far_it_was_looked_ahead_where_the_calendar_leaves_too_few(client, root):
+    office = {"allowed": [{"kind": "weekly", "days": ["mon"], "from": "09:00", "to": "17:00"}]}
+    root.post("/api/calendars", {"name": "office", "document": office})
+    body = {"expression": "0 3 * * *", "calendar": "office", "after": "2026-03-02T12:00:00Z"}
+    answer = client.post("/api/schedules/preview", body).json()
+    # 400 weeks of closed nights, each week one time to look at.
+    assert (answer["fires"], answer["looked_until"]) == ([], "2033-11-01T03:00:00Z")
+    answer = client.post("/api/schedules/preview", {**body, "expression": "0 13 * * *"}).json()
+    assert (len(answer["fires"]), answer["looked_until"]) == (5, None)
+    answer = client.post("/api/schedules/preview", {**body, "end_at": "2026-04-01T00:00:00Z"}).json()
+    assert (answer["fires"], answer["looked_until"]) == ([], None)
+
+
+def test_a_schedule_that_its_calendar_keeps_closed_shows_how_far_it_was_looked_ahead(client, root, make_task):
+    root.post("/api/calendars", {"name": "never", "document": {"blackout": [{"kind": "weekly"}]}})
+    task = make_task()
+    made = client.post(f"/api/tasks/{task.pk}/schedules", {"expression": "0 3 * * *", "calendar": "never"}).json()
+    assert made["next_fire_at"] is None and made["looked_until"] > "2035"
+    freed = client.patch(f"/api/schedules/{made['id']}", {"calendar": None}).json()
+    assert freed["next_fire_at"] is not None and freed["looked_until"] is None

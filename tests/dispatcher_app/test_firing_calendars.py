@@ -10,16 +10,20 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from access_app.actors import system_actor
 from dispatcher_app.firing import fire_due
 from tasks_app import catch_up
+from tasks_app.allowance import outlook
 from tasks_app.models import Calendar, Run, Schedule
 from tasks_app.services import schedules
+from tasks_app.services.schedule_rules import allowance_of
 from tasks_app.timing import Timing
 from tests.dispatcher_app.steps import DAY, HOUR, MINUTE, NOON, assert_ledger_is_complete, fire, fired_at, ledger_of
 from tests.tasks_app.clock import at
 from tests.tasks_app.making import ACTOR, make_schedule
 
 pytestmark = pytest.mark.django_db
+SYSTEM = system_actor()
 # NOON is on a Monday.
 OFFICE = {"allowed": [{"kind": "weekly", "days": ["mon", "tue", "wed", "thu", "fri"], "from": "09:00", "to": "17:00"}]}
 LUNCH = {"blackout": [{"kind": "weekly", "from": "12:10", "to": "12:30"}]}
@@ -88,6 +92,21 @@ def test_a_calendar_that_never_opens_skips_everything(action):
     assert (fired_at(schedule), ledger_of(schedule)) == ([], [(5, "skipped", "calendar")])
     fresh = Schedule.objects.get()
     assert fresh.next_fire_at == NOON + 6 * MINUTE and fresh.shown_next_at is None
+    assert fresh.looked_until is not None and fresh.looked_until > NOON + 3650 * DAY
+
+
+def test_where_no_next_fire_is_in_sight_it_says_how_far_it_was_looked_ahead_each_time():
+    nightly = scheduled(OFFICE, expression="0 3 * * *")
+    fires = scheduled(OFFICE, expression="0 13 * * *")
+    before = nightly.looked_until
+    assert (nightly.shown_next_at, before) == (None, MIDNIGHT + 561 * DAY + 3 * HOUR)
+    assert (fires.shown_next_at, fires.looked_until) == (NOON + HOUR, None)
+    fire(NOON + DAY)
+    nightly.refresh_from_db()
+    assert nightly.looked_until == before + DAY
+    schedules.update(SYSTEM, nightly, {"expression": "0 3,13 * * *"}, now=NOON + DAY)
+    nightly.refresh_from_db()
+    assert (nightly.shown_next_at, nightly.looked_until) == (NOON + DAY + HOUR, None)
 
 
 def test_the_next_fire_that_is_shown_is_the_next_that_runs():
@@ -283,4 +302,5 @@ def test_a_preview_names_the_times_at_which_it_then_runs(action, expression):
     fire(NOON + 8 * DAY)
     runs = Run.objects.filter(schedule=schedule).order_by("nominal_at").values_list("nominal_at", "due_at")[:6]
     assert [(one.get("nominal_at", one["at"]), one["at"]) for one in shown] == list(runs)
-    assert [fire.due_at for fire in schedules.upcoming(schedule, after=NOON, count=6)] == [one["at"] for one in shown]
+    coming = outlook(schedules.timing_of(schedule), allowance_of(schedule), NOON, 6)
+    assert [fire.due_at for fire in coming.fires] == [one["at"] for one in shown]

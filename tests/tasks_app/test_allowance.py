@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks_app import allowance, catch_up, cron
-from tasks_app.allowance import Allowance, Fire
+from tasks_app.allowance import Allowance, Fire, Outlook
 from tasks_app.calendar_documents import parse
 from tasks_app.catch_up import Policy
 from tasks_app.timing import Timing
@@ -58,7 +58,7 @@ def test_firing_minute_by_minute_and_all_at_once_and_the_preview_agree(timing, c
         step = catch_up.answer(timing, policy, after=instant - timedelta(microseconds=1), now=instant, allowance=rule)
         one_by_one += step.runs
     assert one_by_one == whole.runs
-    assert allowance.upcoming(timing, rule, after, len(whole.runs)) == whole.runs
+    assert allowance.outlook(timing, rule, after, len(whole.runs)) == Outlook(whole.runs)
     assert all(calendar.allows(run.due_at) for run in whole.runs)
 
 
@@ -77,5 +77,18 @@ def test_the_next_blocked_instant_is_the_first_that_is_not_allowed(calendar):
 def test_a_schedule_that_never_meets_its_calendar_is_given_up_soon():
     rule = Allowance(CALENDARS[0], "skip")
     nightly = Timing("cron", cron=cron.parse("0 3 * * *"))
-    assert allowance.next_fire(nightly, rule, START) is None
-    assert seconds_taken(lambda: allowance.next_fire(nightly, rule, START)) < 0.2
+    found = allowance.outlook(nightly, rule, START)
+    assert found.fires == [] and found.looked_until is not None
+    assert nightly.count_between(START, found.looked_until) >= allowance.MOST_CLOSED
+    assert seconds_taken(lambda: allowance.outlook(nightly, rule, START)) < 0.2
+
+
+def test_it_tells_what_never_comes_again_from_what_is_only_not_in_sight():
+    rule, day = Allowance(CALENDARS[0], "skip"), timedelta(days=1)
+    nightly = Timing("cron", cron=cron.parse("0 3 * * *"), end_at=START + 30 * day)
+    assert allowance.outlook(nightly, rule, START) == Outlook([])
+    hourly = Timing("interval", interval=timedelta(hours=1), anchor=START, end_at=START + day)
+    assert len(allowance.outlook(hourly, Allowance(), START - day, 100).fires) == 25
+    assert allowance.outlook(hourly, Allowance(), START - day, 100).looked_until is None
+    some = allowance.outlook(Timing("cron", cron=cron.parse("0 3,12 * * *")), rule, START, 3)
+    assert (len(some.fires), some.looked_until) == (3, None)
