@@ -133,6 +133,17 @@ def grant(user: AbstractBaseUser, role: str, project: models.Model) -> None:
     assign_perm(role_permission(role), user, project)
 
 
+def revoke(user: AbstractBaseUser, project: models.Model) -> str | None:
+    """Take every role that the user has in the project; the highest of them, or None where there was none."""
+    from guardian.shortcuts import get_user_perms, remove_perm
+
+    held = set(get_user_perms(user, project))
+    roles = [role for role in ROLE_ORDER if role_permission(role) in held]
+    for role in roles:
+        remove_perm(role_permission(role), user, project)
+    return roles[-1] if roles else None
+
+
 def _user_role(user: Any, project_id: int) -> str | None:
     if user.is_superuser:
         return Role.ADMIN

@@ -13,9 +13,9 @@ from django.utils.translation import gettext as _
 
 from access_app import audit
 from access_app.actors import Actor
-from access_app.errors import InvalidInput, PermissionRefused
+from access_app.errors import InvalidInput, PermissionRefused, WrongState
 from access_app.models import ApiKey, AuditEntry
-from access_app.roles import ROLE_ORDER, Verb, grant, require, require_everywhere
+from access_app.roles import ROLE_ORDER, Verb, grant, require, require_everywhere, revoke
 
 LONGEST_LIFE = timedelta(days=3650)
 
@@ -74,6 +74,18 @@ def grant_role(actor: Actor, user: AbstractBaseUser, role: str, project: Model, 
     with transaction.atomic():
         grant(user, role, project)
         audit.append(actor, "grant", project, now=now, after={"user": user.get_username(), "role": role})
+
+
+def revoke_role(actor: Actor, user: AbstractBaseUser, project: Model, *, now: datetime) -> str:
+    """Take the role that the user has in the project, and return which that was. Raises NotFound or PermissionRefused
+    for it, or WrongState when the user has none there."""
+    require(actor, Verb.MANAGE, project.pk)
+    with transaction.atomic():
+        role = revoke(user, project)
+        if role is None:
+            raise WrongState(_("%(user)s has no role in this project.") % {"user": user.get_username()})
+        audit.append(actor, "revoke", project, now=now, before={"user": user.get_username(), "role": role})
+    return role
 
 
 def audit_entries_visible_to(actor: Actor) -> QuerySet[AuditEntry]:
