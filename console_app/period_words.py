@@ -1,4 +1,4 @@
-"""An edge by period in words."""
+"""A dependency by period in words."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BACK: dict[str, Promise] = {
 
 
 def period_words(edge: TaskDependency) -> str:
-    """`last run of the day before`; empty for an edge that is not by period."""
+    """`last run of the day before`; empty for a dependency that is not by period."""
     if not edge.period:
         return ""
     if edge.period_back == 0:

@@ -45,9 +45,9 @@ LOOKS: dict[str, Look] = {
     "fire_unanswered": Look("✕", pgettext_lazy("instant", "unanswered"), "bad"),
     # A backfill.
     "done": Look("✓", pgettext_lazy("backfill", "done"), "good"),
-    "closed": Look("●", pgettext_lazy("circuit breaker", "closed"), "good"),
-    "half_open": Look("◔", pgettext_lazy("circuit breaker", "half open"), "late"),
-    "open": Look("✕", pgettext_lazy("circuit breaker", "open"), "bad"),
+    "closed": Look("●", pgettext_lazy("circuit breaker", "working"), "good"),
+    "half_open": Look("◔", pgettext_lazy("circuit breaker", "trying again"), "late"),
+    "open": Look("✕", pgettext_lazy("circuit breaker", "tripped"), "bad"),
     "online": Look("●", pgettext_lazy("worker", "online"), "good"),
     "draining": Look("◔", pgettext_lazy("worker", "draining"), "late"),
     "offline": Look("■", pgettext_lazy("worker", "offline"), "stopped"),

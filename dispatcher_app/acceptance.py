@@ -146,7 +146,7 @@ def _parsed(condition: str) -> Condition | None:
         return None
 
 
-# --- edges by period --------------------------------------------------------------------------------------------------
+# --- dependencies by period -------------------------------------------------------------------------------------------
 
 # What settles an open row: policy and state of the last run of the period ('' where there is none).
 _SETTLING = [

@@ -1,4 +1,4 @@
-"""explain(run): every gate in one fixed order, open or closed, with who holds it and when it is likely to open.
+"""explain(run): every gate in one fixed order, open or closed, with what it waits for and when it is likely to open.
 
 The gates are the ones that release asks: the same functions on the same numbers, and in the end the same choice.
 """

@@ -74,7 +74,7 @@ def unlimited(gate: str) -> str:
         "resource_capacity": _("It uses no resource of limited capacity."),
         "resource_rate": _("It uses no resource with a rate."),
         "resource_window": _("No resource that it uses is closed by its calendar."),
-        "resource_breaker": _("No circuit breaker in its way is open."),
+        "resource_breaker": _("No circuit breaker in its way has tripped."),
         "rate": _("Its task has no rate."),
         "backfill": _("It belongs to no backfill."),
     }[gate]
@@ -121,7 +121,7 @@ def _window(opening: Opening) -> str:
 def _breaker(opening: Opening) -> str:
     name = opening.subject.name
     if opening.subject.state == BreakerState.OPEN and opening.free <= 0:
-        return _("The circuit breaker of the resource %(name)s is open after failures.") % {"name": name}
+        return _("The circuit breaker of the resource %(name)s has tripped.") % {"name": name}
     values = {"name": name, "n": max(opening.free, 0)}
     return _("The circuit breaker of the resource %(name)s tries again and lets %(n)d more through.") % values
 

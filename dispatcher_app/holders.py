@@ -1,4 +1,4 @@
-"""Who holds the slots that a run waits for, and when one of them is likely to come free."""
+"""Which runs have what a run waits for, and when one of them is likely to let go."""
 
 from __future__ import annotations
 

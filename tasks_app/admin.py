@@ -113,19 +113,19 @@ class ResourceAdmin(ServiceAdmin):
     def delete_row(self, actor: Actor, obj: Resource) -> None:
         resources.delete_resource(actor, obj, now=timezone.now())
 
-    @admin.action(description=_("Open the breakers of the selected resources"), permissions=["change"])
+    @admin.action(description=_("Trip the breakers of the selected resources"), permissions=["change"])
     def trip_breakers(self, request: HttpRequest, queryset: QuerySet[Resource]) -> None:
         def trip(actor: Actor, resource: Resource) -> None:
             resources.trip(actor, resource, now=timezone.now())
 
-        apply_verb(request, queryset, trip, lambda n: _t("%(n)d breakers are open.") % {"n": n})
+        apply_verb(request, queryset, trip, lambda n: _t("%(n)d breakers: tripped.") % {"n": n})
 
-    @admin.action(description=_("Close the breakers of the selected resources"), permissions=["change"])
+    @admin.action(description=_("Reset the breakers of the selected resources"), permissions=["change"])
     def reset_breakers(self, request: HttpRequest, queryset: QuerySet[Resource]) -> None:
         def reset(actor: Actor, resource: Resource) -> None:
             resources.reset(actor, resource, now=timezone.now())
 
-        apply_verb(request, queryset, reset, lambda n: _t("%(n)d breakers are closed.") % {"n": n})
+        apply_verb(request, queryset, reset, lambda n: _t("%(n)d breakers: reset.") % {"n": n})
 
 
 @admin.register(Task)

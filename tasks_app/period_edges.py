@@ -1,4 +1,4 @@
-"""Edges by period at planning: the windows that a new run waits for, frozen with it.
+"""Dependencies by period at planning: the windows that a new run waits for, frozen with it.
 
 The periods are those of SCHEDULER_TIME_ZONE, whatever the zone of a schedule: an edge joins two tasks, and a run, its
 rerun and its backfill must mean the same day.
@@ -28,7 +28,7 @@ _COLUMNS = {
 
 
 class PeriodEdge(NamedTuple):
-    """One edge by period into a task."""
+    """One dependency by period of a task."""
 
     upstream_id: int
     period: str

@@ -1,4 +1,4 @@
-"""Dependence by period: the hour, day, week or month of a time zone that a nominal time lies in. Pure.
+"""Dependencies by period: the hour, day, week or month of a time zone that a nominal time lies in. Pure.
 
 The periods of a unit follow each other without gap or overlap, whatever clocks do: a day has 23 or 25 hours where they
 change, and an hour that comes twice is two hours.
@@ -61,7 +61,7 @@ def upstream_window(nominal_at: datetime, unit: Unit, zone: str, *, back: int = 
 
 
 def decide(policy: PeriodPolicy, last: RunState | None) -> Verdict:
-    """The verdict of an edge by period, `last` being the state of the upstream's last run in the window, if any.
+    """The verdict of a dependency by period, `last` being the state of the upstream's last run in the window, if any.
 
     A run that is still under way is waited for under both policies.
     """

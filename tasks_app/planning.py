@@ -77,7 +77,7 @@ def plan_runs(firings: Sequence[Firing], *, now: datetime, actor: str) -> Plan:
 
 @dataclass(slots=True)
 class _Graph:
-    """The part of the task graph below some tasks, and the edges by period into it."""
+    """The part of the task graph below some tasks, and the dependencies by period into it."""
 
     # {upstream task: {downstream task: condition of the edge}}
     downstream_of: dict[int, dict[int, str]]

@@ -51,14 +51,14 @@ class EdgeForm(forms.Form):
             (Unit.WEEK.value, gettext_lazy("week")),
             (Unit.MONTH.value, gettext_lazy("month")),
         ],
-        help_text=gettext_lazy("Wait for the last upstream run in this period of the nominal time."),
+        help_text=gettext_lazy("It waits for the last run of the upstream task in this period of its nominal time."),
     )
     period_back = forms.IntegerField(
         label=gettext_lazy("Periods back"),
         required=False,
         min_value=0,
         initial=0,
-        help_text=gettext_lazy("0: the same period; 1: the one before."),
+        help_text=gettext_lazy("0: the same period; 1: the period before."),
     )
     period_policy = forms.ChoiceField(
         label=gettext_lazy("Without a success in the period"),

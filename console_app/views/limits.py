@@ -1,4 +1,4 @@
-"""`/limits/`: who holds the slots, and what lets nothing through? With the buttons of the circuit breakers."""
+"""`/limits/`: what takes the slots, and what lets nothing through? With the buttons of the circuit breakers."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def limits(request: HttpRequest, actor: Actor) -> HttpResponseBase:
 
 
 def trip(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
-    text = _("The breaker of %(name)s is open: nothing that uses it starts.")
+    text = _("The breaker of %(name)s has tripped: nothing that uses it starts.")
     return _turn(request, actor, pk, resources.trip, text)
 
 
 def reset(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
-    return _turn(request, actor, pk, resources.reset, _("The breaker of %(name)s is closed."))
+    return _turn(request, actor, pk, resources.reset, _("The breaker of %(name)s is reset."))
 
 
 def _turn(request: HttpRequest, actor: Actor, pk: int, verb: Callable[..., Resource], text: str) -> HttpResponseBase:

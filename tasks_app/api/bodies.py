@@ -22,8 +22,6 @@ from tasks_app.dependencies import TriggerRule
 from tasks_app.errors import InvalidInput
 from tasks_app.models.schedule import CalendarAction, CatchUp, GapPolicy, RepeatPolicy, ScheduleKind
 from tasks_app.models.task import Overlap, PauseMode
-from tasks_app.periods import PeriodPolicy, Unit
-from tasks_app.services.dependencies import MOST_PERIODS_BACK
 from tasks_app.services.runs import priority_number
 
 MAX_INT = 2**31 - 1
@@ -213,26 +211,6 @@ class PreviewBody(ScheduleBody):
     task = id_field(required=False, help_text=_("The task whose name spreads `H`."))
 
 
-class DependencyEditBody(StrictSerializer):
-    condition = TextField(
-        max_length=1000,
-        allow_blank=True,
-        required=False,
-        help_text=_("Over `state reason exit_code attempt output params` of the upstream run; empty = none."),
-    )
-    period = ChoiceField(
-        choices=[(unit.value, unit.value) for unit in Unit],
-        allow_null=True,
-        required=False,
-        help_text=_("Wait for the upstream's last run in this period of the nominal time; null = an ordinary edge."),
-    )
-    period_back = IntegerField(min_value=0, max_value=MOST_PERIODS_BACK, required=False)
-    period_policy = ChoiceField(choices=[(policy.value, policy.value) for policy in PeriodPolicy], required=False)
-
-    def validate_period(self, value: str | None) -> str:
-        return value or ""
-
-
 class HolidaysBody(StrictSerializer):
     country = TextField(max_length=2, help_text=_("ISO 3166-1, such as DE."))
     subdivision = TextField(max_length=10, allow_blank=True, required=False, help_text=_("ISO 3166-2, such as BY."))
@@ -257,11 +235,6 @@ class CalendarBody(CalendarEditBody):
 
 class CheckQuery(serializers.Serializer[Any]):
     at = InstantField(required=False, help_text=_("Default: now."))
-
-
-class DependencyBody(DependencyEditBody):
-    upstream = id_field()
-    downstream = id_field()
 
 
 class ProjectBody(StrictSerializer):

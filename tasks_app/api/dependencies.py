@@ -13,7 +13,7 @@ from access_app.api.problems import CONTENT_TYPE
 from access_app.api.schema import problem_response
 from access_app.api.views import ApiView, ListView, rendered_by
 from access_app.roles import require_membership
-from tasks_app.api.bodies import DependencyBody, DependencyEditBody
+from tasks_app.api.dependency_bodies import DependencyBody, DependencyEditBody
 from tasks_app.api.lookups import find_task, named_task
 from tasks_app.api.shapes import DependencySerializer
 from tasks_app.graph import around

@@ -15,12 +15,35 @@ class ResourceEditBody(StrictSerializer):
     rate_limit = IntegerField(min_value=1, max_value=MAX_INT, allow_null=True, required=False)
     rate_window_seconds = IntegerField(min_value=1, max_value=MAX_INT, allow_null=True, required=False)
     calendar = id_field(allow_null=True, required=False, help_text=_("Id of a shared calendar: its open hours."))
-    breaker_failures = IntegerField(min_value=1, max_value=MAX_SMALL, allow_null=True, required=False)
-    breaker_ratio = serializers.FloatField(min_value=0.01, max_value=1, allow_null=True, required=False)
-    breaker_window = IntegerField(min_value=1, max_value=200, required=False)
-    breaker_minimum = IntegerField(min_value=1, max_value=200, required=False)
-    breaker_open_seconds = IntegerField(min_value=1, max_value=MAX_INT, required=False)
-    breaker_open_seconds_at_most = IntegerField(min_value=1, max_value=MAX_INT, required=False)
+    breaker_failures = IntegerField(
+        min_value=1,
+        max_value=MAX_SMALL,
+        allow_null=True,
+        required=False,
+        help_text=_("Its breaker trips after so many failed attempts in a row; null = not for that."),
+    )
+    breaker_ratio = serializers.FloatField(
+        min_value=0.01,
+        max_value=1,
+        allow_null=True,
+        required=False,
+        help_text=_("Its breaker trips at this share of failed attempts; null = not for that."),
+    )
+    breaker_window = IntegerField(
+        min_value=1, max_value=200, required=False, help_text=_("The last attempts that the share is taken of.")
+    )
+    breaker_minimum = IntegerField(
+        min_value=1, max_value=200, required=False, help_text=_("Attempts that a share needs to say anything.")
+    )
+    breaker_open_seconds = IntegerField(
+        min_value=1,
+        max_value=MAX_INT,
+        required=False,
+        help_text=_("It stays tripped so long before it tries again; twice as long each time that it trips again."),
+    )
+    breaker_open_seconds_at_most = IntegerField(
+        min_value=1, max_value=MAX_INT, required=False, help_text=_("It stays tripped no longer than this.")
+    )
 
 
 class ResourceBody(ResourceEditBody):

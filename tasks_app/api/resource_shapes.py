@@ -10,12 +10,15 @@ from access_app.api.fields import InstantField
 
 
 class BreakerSerializer(serializers.Serializer[Any]):
-    state = serializers.CharField(source="breaker_state", help_text="`closed`, `open` or `half_open`.")
+    state = serializers.CharField(
+        source="breaker_state",
+        help_text="`closed`: all may start; `open`: it has tripped, nothing starts; `half_open`: it tries again.",
+    )
     changed_at = InstantField(source="breaker_changed_at", allow_null=True)
     open_until = InstantField(source="breaker_open_until", allow_null=True)
     failures_in_a_row = serializers.IntegerField(source="breaker_failures_in_a_row")
     openings = serializers.IntegerField(
-        source="breaker_openings", help_text="How often it has opened since it was closed."
+        source="breaker_openings", help_text="How often it has tripped since it was last closed."
     )
 
 
@@ -35,7 +38,7 @@ class ResourceSerializer(serializers.Serializer[Any]):
     breaker_open_seconds_at_most = serializers.IntegerField()
     breaker = BreakerSerializer(source="*", help_text="Where it is now; it moves only where a rule is set.")
     in_use = serializers.SerializerMethodField(help_text="What queued and running runs take of it.")
-    held_runs = serializers.SerializerMethodField(help_text="Due runs that wait while its breaker is not closed.")
+    held_runs = serializers.SerializerMethodField(help_text="Due runs that wait for its breaker.")
 
     def get_in_use(self, resource: Any) -> int:
         return int(self.context.get("in_use", {}).get(resource.pk, 0))

@@ -73,7 +73,7 @@ class ResourceView(_ResourceView):
 class TripView(_ResourceView):
     @extend_schema(operation_id="resources_trip", request=EmptyBody, responses={200: ResourceSerializer, **WRONG_STATE})
     def post(self, request: Request, resource_id: int) -> Response:  # noqa: ARG002
-        """Open its breaker: nothing that uses it starts before a probe succeeds. Administrators of the installation."""
+        """Trip its breaker: nothing that uses it starts until it tries again. For administrators of the installation."""
         found = self.find(resource_id)
         self.read(EmptyBody)
         return Response(self.rendered([resources.trip(self.actor, found, now=self.now)])[0])
@@ -84,7 +84,7 @@ class ResetView(_ResourceView):
         operation_id="resources_reset", request=EmptyBody, responses={200: ResourceSerializer, **WRONG_STATE}
     )
     def post(self, request: Request, resource_id: int) -> Response:  # noqa: ARG002
-        """Close its breaker and forget what it has seen. Administrators of the installation only."""
+        """Reset its breaker: it is closed and has forgotten what it saw. Administrators of the installation only."""
         found = self.find(resource_id)
         self.read(EmptyBody)
         return Response(self.rendered([resources.reset(self.actor, found, now=self.now)])[0])

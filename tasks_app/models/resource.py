@@ -48,7 +48,7 @@ class Resource(models.Model):
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text=_("Of what its runs take, at once; empty = no limit."),
+        help_text=_("How much of it runs may take at once; empty = no limit."),
     )
     rate_limit = models.PositiveIntegerField(
         _("starts per window"), null=True, blank=True, validators=[MinValueValidator(1)]
@@ -60,25 +60,29 @@ class Resource(models.Model):
         Calendar, null=True, blank=True, on_delete=models.PROTECT, related_name="resources", verbose_name=_("calendar")
     )
     breaker_failures = models.PositiveSmallIntegerField(
-        _("open after failures in a row"), null=True, blank=True, validators=[MinValueValidator(1)]
+        _("breaker: trips after failures in a row"), null=True, blank=True, validators=[MinValueValidator(1)]
     )
     breaker_ratio = models.FloatField(
-        _("open at this share of failures"),
+        _("breaker: trips at this share of failures"),
         null=True,
         blank=True,
         validators=[MinValueValidator(0.01), MaxValueValidator(1)],
     )
     breaker_window = models.PositiveSmallIntegerField(
-        _("of the last runs"), default=20, validators=[MinValueValidator(1), MaxValueValidator(200)]
+        _("breaker: last attempts looked at for the share"),
+        default=20,
+        validators=[MinValueValidator(1), MaxValueValidator(200)],
     )
     breaker_minimum = models.PositiveSmallIntegerField(
-        _("at least runs"), default=10, validators=[MinValueValidator(1), MaxValueValidator(200)]
+        _("breaker: attempts needed for the share"),
+        default=10,
+        validators=[MinValueValidator(1), MaxValueValidator(200)],
     )
     breaker_open_seconds = models.PositiveIntegerField(
-        _("stay open for seconds"), default=30, validators=[MinValueValidator(1)]
+        _("breaker: tripped for seconds"), default=30, validators=[MinValueValidator(1)]
     )
     breaker_open_seconds_at_most = models.PositiveIntegerField(
-        _("at most seconds"), default=1800, validators=[MinValueValidator(1)]
+        _("breaker: tripped for at most seconds"), default=1800, validators=[MinValueValidator(1)]
     )
     breaker_state = models.CharField(
         max_length=10,

@@ -138,7 +138,7 @@ class Run(models.Model):
             ),
             # Readers: progress and limit of a backfill.
             models.Index(fields=("backfill", "state"), name="run_of_backfill", condition=Q(backfill__isnull=False)),
-            # Readers: the fire ledger, edges by period.
+            # Readers: the fire ledger, dependencies by period.
             models.Index(fields=("task", "nominal_at"), name="run_of_instant", condition=Q(nominal_at__isnull=False)),
             # Reader: rescue.unclaimed.
             models.Index(fields=("sweep_at",), name="run_unclaimed", condition=Q(state=RunState.QUEUED.value)),
@@ -181,7 +181,7 @@ class RunDependency(models.Model):
 
 
 class RunPeriod(models.Model):
-    """A frozen edge by period: the run waits for the last run of `upstream_task` of nominal time in [start, end)."""
+    """A frozen dependency by period: on the last run of `upstream_task` of nominal time in [start, end)."""
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="period_edges")
     upstream_task = models.ForeignKey(Task, null=True, on_delete=models.SET_NULL, related_name="+")
@@ -192,8 +192,8 @@ class RunPeriod(models.Model):
     settled = models.BooleanField(default=False)
 
     class Meta:
-        verbose_name = _("dependence by period")
-        verbose_name_plural = _("dependences by period")
+        verbose_name = _("dependency by period")
+        verbose_name_plural = _("dependencies by period")
         constraints = (
             models.CheckConstraint(condition=Q(end__gt=models.F("start")), name="run_period_in_order"),
             models.UniqueConstraint(fields=("run", "upstream_task", "start"), name="run_period_once"),

@@ -152,7 +152,7 @@ class TaskVersion(models.Model):
 class TaskDependency(models.Model):
     """An edge: the downstream task runs after the upstream one, by the downstream task's trigger rule.
 
-    With a `period` it is another kind of edge: the downstream run waits for the last run of the upstream task in that
+    With a `period` it is a dependency by period: the downstream run waits for the last run of the upstream task in that
     period of its own nominal time, whoever fired it; the upstream's firings plan nothing downstream of it.
     """
 

@@ -90,7 +90,7 @@ def _validate(edge: TaskDependency) -> None:
 
 def _validate_condition(edge: TaskDependency) -> None:
     if edge.period:
-        raise InvalidInput(condition=_("An edge by period waits for success; it takes no condition."))
+        raise InvalidInput(condition=_("A dependency by period waits for success; it takes no condition."))
     try:
         parse(edge.condition)
     except ConditionError as error:

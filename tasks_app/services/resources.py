@@ -199,7 +199,7 @@ def _turn(
     with transaction.atomic():
         resource = _locked_resource(resource)
         if not breaker_columns.has_breaker(resource):
-            raise WrongState(_("The resource has no circuit breaker; say first after which failures it is to open."))
+            raise WrongState(_("The resource has no circuit breaker; say first after which failures it is to trip."))
         was = resource.breaker_state
         after = change(breaker_columns.breaker_of(resource), breaker_columns.policy_of(resource))
         breaker_columns.put(resource, after)
@@ -222,7 +222,9 @@ def _validate_resource(resource: Resource) -> None:
     if resource.calendar is not None and resource.calendar.project_id is not None:
         raise InvalidInput(calendar=_("The calendar belongs to a project; a resource takes one that all share."))
     if resource.breaker_minimum > resource.breaker_window:
-        raise InvalidInput(breaker_minimum=_("This cannot be more than the runs that are looked at (breaker_window)."))
+        raise InvalidInput(
+            breaker_minimum=_("This cannot be more than the attempts that are looked at (breaker_window).")
+        )
     if resource.breaker_open_seconds_at_most < resource.breaker_open_seconds:
         raise InvalidInput(breaker_open_seconds_at_most=_("This cannot be less than breaker_open_seconds."))
     if not resource._state.adding and resource.capacity is not None:

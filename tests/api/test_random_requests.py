@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from tasks_app.api import bodies
+from tasks_app.api.dependency_bodies import DependencyBody
 from tests.api.test_access import ADDRESSES, BODIES, filled, objects
 
 __all__ = ["objects"]
 
-SERIALIZERS = (bodies.TaskBody, bodies.TriggerBody, bodies.TriggerBatchBody, bodies.PreviewBody, bodies.DependencyBody)
+SERIALIZERS = (bodies.TaskBody, bodies.TriggerBody, bodies.TriggerBatchBody, bodies.PreviewBody, DependencyBody)
 FIELDS = sorted(
     {str(name) for serializer in SERIALIZERS for name in serializer().fields} | {"slots", "role", "expires_at"}
 )

@@ -317,7 +317,7 @@ def test_many_dispatchers_tell_each_ended_run_once(together):
     assert RunEvent.objects.filter(to_state="upstream_failed").count() == 30
 
 
-# Edges by period
+# Dependencies by period
 
 
 def waits_for_both() -> tuple[int, int]:

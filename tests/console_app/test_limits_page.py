@@ -59,10 +59,10 @@ def test_who_administers_the_installation_turns_breakers_and_nobody_else_is_offe
     api.refresh_from_db()
     assert api.breaker_state == "closed"
     assert trip in as_root.get("/limits/").text and reset not in as_root.get("/limits/").text
-    assert "is open" in as_root.post(trip, follow=True).text
+    assert "has tripped" in as_root.post(trip, follow=True).text
     api.refresh_from_db()
     assert api.breaker_state == "open"
-    assert "is closed" in as_root.post(reset, follow=True).text
+    assert "is reset" in as_root.post(reset, follow=True).text
     assert "message error" in as_root.post(reverse("console:resource_trip", args=[other.pk]), follow=True).text
     assert as_root.get(trip).status_code == 405
 

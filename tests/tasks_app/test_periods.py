@@ -1,4 +1,4 @@
-"""Periods of a zone tile the time line, and the verdict of an edge by period."""
+"""Periods of a zone tile the time line, and the verdict of a dependency by period."""
 
 from __future__ import annotations
 

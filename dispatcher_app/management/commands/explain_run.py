@@ -16,7 +16,9 @@ from tasks_app.management.door import add_json_argument, find_run
 
 
 class Command(SchedulerCommand):
-    help = _("Say why a run is not running: every gate, open or closed, who holds it and when it is likely to open.")
+    help = _(
+        "Say why a run is not running: every gate, open or closed, what it waits for and when it is likely to open."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("id", type=int, metavar="ID", help=_("id of the run"))
@@ -37,7 +39,7 @@ def _line(gate: Gate) -> str:
     parts = [f"{mark:8}{label(gate.name)}: {gate.detail}"]
     if gate.holders:
         names = ", ".join(f"#{holder.run} {holder.task}" for holder in gate.holders)
-        parts.append(_("Held by %(names)s.") % {"names": names})
+        parts.append(_("It waits for %(names)s.") % {"names": names})
     if gate.estimate_at is not None:
         parts.append(_("Likely to open at %(at)s.") % {"at": moment(gate.estimate_at)})
     return " ".join(parts)
