@@ -73,7 +73,7 @@ class ResourceView(_ResourceView):
 class TripView(_ResourceView):
     @extend_schema(operation_id="resources_trip", request=EmptyBody, responses={200: ResourceSerializer, **WRONG_STATE})
     def post(self, request: Request, resource_id: int) -> Response:  # noqa: ARG002
-        """Trip its breaker: nothing that uses it starts until it tries again. For administrators of the installation."""
+        """Trip its breaker: nothing that uses it starts until it tries again. For administrators only."""
         found = self.find(resource_id)
         self.read(EmptyBody)
         return Response(self.rendered([resources.trip(self.actor, found, now=self.now)])[0])

@@ -159,6 +159,7 @@ def test_a_fire_leaves_the_entity_tag_of_its_schedule_and_a_new_name_of_the_task
     path = f"/api/schedules/{client.post(f'/api/tasks/{task.pk}/schedules', {'expression': 'H * * * *'}).json()['id']}"
     seen = client.get(path)["ETag"]
     before = Schedule.objects.get().next_fire_at
+    assert before is not None
     assert fire_due(before, actor="test").schedules == 1
     assert Schedule.objects.get().next_fire_at != before
     assert client.get(path)["ETag"] == seen

@@ -262,12 +262,12 @@ def test_a_stale_edit_of_a_schedule_is_refused_and_keeps_what_was_typed(as_alice
 
 def test_where_the_calendar_leaves_no_fire_in_sight_the_pages_say_how_far_it_was_looked_ahead(as_alice, task):
     never = Calendar.objects.create(name="never", document={"blackout": [{"kind": "weekly"}]})
-    as_alice.post(f"/tasks/{task.pk}/schedules/new", _schedule_form(calendar=never.pk))
+    as_alice.post(f"/tasks/{task.pk}/schedules/new", _schedule_form(calendar=str(never.pk)))
     schedule = Schedule.objects.get()
     assert (
         f'not before</span> <time datetime="{schedule.looked_until:%Y-%m-%d}' in as_alice.get(f"/tasks/{task.pk}/").text
     )
-    shown = as_alice.get("/tasks/preview", _schedule_form(calendar=never.pk)).text
+    shown = as_alice.get("/tasks/preview", _schedule_form(calendar=str(never.pk))).text
     assert "lets nothing of it run before" in shown and "This never fires" not in shown
 
 

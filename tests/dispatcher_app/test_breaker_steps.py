@@ -84,8 +84,8 @@ def test_failed_attempts_open_it_and_no_run_starts_while_it_is_open():
     (free,) = plan(make_task())
     assert tick(3) == [free], "what opens it is known before anything is released"
     assert state_of(resource) == "open"
-    for second in (4, 20, 32.9):
-        assert tick(second) == []
+    for still in (4, 20, 32.9):
+        assert tick(still) == []
     assert waiting(task) == {("", 1), (Reason.CONNECTION, FAILURES + 1)}, "waiting costs no attempt"
     assert Run.objects.filter(pk__in=ids, queued_at=None).count() == 5
 

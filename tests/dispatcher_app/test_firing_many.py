@@ -46,7 +46,11 @@ def test_schedules_with_every_rule_there_is_take_as_many_statements_as_two():
     def made(number: int) -> None:
         for _ in range(number):
             task = make_task(
-                concurrency_key="{{ params.x }}", auto_pause_after=3, start_deadline_seconds=60, weight=2, params={"x": "k"}
+                concurrency_key="{{ params.x }}",
+                auto_pause_after=3,
+                start_deadline_seconds=60,
+                weight=2,
+                params={"x": "k"},
             )
             rules = {"jitter_seconds": 5, "calendar": calendar, "start_deadline_seconds": 30, "catch_up": "all"}
             make_schedule(task, after=NOON, **rules)

@@ -114,7 +114,7 @@ def test_what_nobody_has_answered_is_still_seen():
     Run.objects.filter(pk=ids[4]).delete()
     forget(ids)
     assert entries(schedule) == [("run", "", 4), ("run", "", 4)]
-    (violation,) = unanswered(9)
+    (violation,) = unanswered(10)
     assert violation.ids == (schedule.pk,) and "8 answers for 9 instants" in violation.detail
 
 
