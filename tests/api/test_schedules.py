@@ -14,6 +14,11 @@ def client(api, alice):
     return api(alice)
 
 
+@pytest.fixture
+def root(api, root_user):
+    return api(root_user)
+
+
 def test_the_preview_answers_as_the_contract_says(client):
     body = {
         "kind": "cron",
