@@ -14,6 +14,7 @@ from console_app.views import (
     run_log,
     runs,
     schedule_edit,
+    settings,
     signing,
     task,
     task_edit,
@@ -65,6 +66,7 @@ urlpatterns = [
     path("limits/", limits.limits, name="limits"),
     path("resources/<int:pk>/trip", limits.resource_trip, name="resource_trip"),
     path("resources/<int:pk>/reset", limits.resource_reset, name="resource_reset"),
+    path("settings/", settings.settings_page, name="settings"),
     path("workers/", workers.worker_list, name="workers"),
     *signing.urlpatterns,
 ]

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import Random
 
-from django.conf import settings
 from django.db import connection, transaction
 
 from dispatcher_app import overlapping
 from dispatcher_app.gates import Opening, openings, passes
 from dispatcher_app.lanes import Candidate, Cursor, Lane, candidates, due_lanes
 from dispatcher_app.limits import Room, measure
+from dispatcher_app.runtime_settings import SWEEP_SECONDS
 from tasks_app import fairness, rowset, transitions
 from tasks_app.fairness import LONG_AGO, PoolLimit, choose
 from tasks_app.models import Pool, Run, TaskVersion
@@ -57,7 +57,7 @@ def release_ready(now: datetime, *, actor: str, limit: int = BATCH, cursor: Curs
             return []
         assert selection.room is not None
         _follow_their_tasks(chosen)
-        sweep_at = now + timedelta(seconds=settings.SCHEDULER_SWEEP_SECONDS)
+        sweep_at = now + timedelta(seconds=SWEEP_SECONDS.value)
         moved = set(transitions.enqueue([run.id for run in chosen], now=now, sweep_at=sweep_at, actor=actor))
         chosen = [run for run in chosen if run.id in moved]
         _count_starts(chosen, selection.room, now)
