@@ -45,6 +45,7 @@ TASK_FIELDS = (
     "routing",
     "routing_key",
     "routing_workers",
+    "shards",
     "required_labels",
     "trigger_rule",
 )
