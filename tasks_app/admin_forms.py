@@ -20,6 +20,7 @@ from tasks_app import executors
 from tasks_app.errors import InvalidInput, SchedulerError
 from tasks_app.models import Calendar, Pool, Project, Resource, Schedule, Task, TaskDependency, TaskVersion
 from tasks_app.models.schedule import CalendarAction
+from tasks_app.retry import POISON_LIMIT
 from tasks_app.services import calendars, dependencies, projects, resources, schedules, tasks
 from tasks_app.services.task_resources import amounts_of
 from tasks_app.texts import storable_json
@@ -100,6 +101,10 @@ class TaskForm(ServiceForm):
     )
     retry_budget_seconds = forms.IntegerField(label=_("retry for at most seconds"), required=False, min_value=1)
     retry_on_lost = forms.BooleanField(label=_("rerun when its worker is lost"), required=False)
+    poison_limit = forms.IntegerField(label=_("quarantine after dead workers"), initial=POISON_LIMIT, min_value=1)
+    memory_limit_mb = forms.IntegerField(label=_("memory limit in MB"), required=False, min_value=1)
+    cpu_limit_seconds = forms.IntegerField(label=_("processor time limit in seconds"), required=False, min_value=1)
+    open_files_limit = forms.IntegerField(label=_("open files limit"), required=False, min_value=1)
     amounts = forms.JSONField(
         label=_("resources"),
         required=False,

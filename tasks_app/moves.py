@@ -31,6 +31,8 @@ class Claimed:
     version_id: int
     nominal_at: datetime | None
     params: Any
+    memory_limit_mb: int | None = None
+    alone: bool = False
 
 
 @dataclass(slots=True)

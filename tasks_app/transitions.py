@@ -88,6 +88,8 @@ _CREATE_COLUMNS = {
     "expires_at": "timestamptz",
     "params": "jsonb",
     "idempotency_key": "text",
+    "memory_limit_mb": "int",
+    "alone": "boolean",
 }
 
 
@@ -109,9 +111,9 @@ def claim(pairs: Sequence[tuple[int, int]], *, worker_id: UUID, now: datetime, a
         WHERE run.id = k.id AND run.attempt = k.attempt AND {_STATE_IS}"""
     keys = rowset.encode({"id": id, "attempt": attempt} for id, attempt in sorted(pairs))
     params = [rowset.moment(now), _uuid(worker_id), keys, RunState.QUEUED]
-    extra = ("task_id", "version_id", "nominal_at", "params")
+    extra = ("task_id", "version_id", "nominal_at", "params", "memory_limit_mb", "alone")
     moved = _move(RunState.QUEUED, sql, params, now, actor, extra)
-    return [Claimed(r[0], r[2], r[5], r[6], _time(r[7]), _json(r[8])) for r in moved]
+    return [Claimed(r[0], r[2], r[5], r[6], _time(r[7]), _json(r[8]), r[9], bool(r[10])) for r in moved]
 
 
 def finish(outcomes: Sequence[Outcome], *, worker_id: UUID, now: datetime, actor: str) -> set[int]:

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -23,7 +24,7 @@ from tasks_app import rowset
 from tasks_app.models import Pool, Run
 from tasks_app.states import RunState
 from tasks_app.wakeup import nudge
-from workers_app import hosts
+from workers_app import folders, hosts, remains
 from workers_app.doorbell import Message, Publisher
 from workers_app.execution import Execution
 from workers_app.jobs import Control
@@ -69,7 +70,7 @@ class Node:
     def start(self) -> None:
         """Register, then beat, watch and write output on threads of their own."""
         _raise_file_limit()
-        reaper.start(str(self.id), _longest_silence())
+        reaper.start(str(self.id), _longest_silence(), _own_folder(str(self.id)))
         now = rowset.database_now()
         self._lease_end = time.monotonic() + settings.SCHEDULER_LEASE_SECONDS
         Worker.objects.create(
@@ -89,6 +90,7 @@ class Node:
         self._every(OUTPUT_SECONDS, "output", self.execution.write_output)
         self._every(PULSE_SECONDS, "pulse", reaper.beat)
         self._every(SWEEP_SECONDS, "sweep", self._sweep)
+        self._collect_remains()
 
     def execute(self, pairs: list[Pair]) -> None:
         """Execute an envelope; a worker that drains hands it back unopened."""
@@ -127,8 +129,15 @@ class Node:
         if overdue := sorted(pair for pair, since in self._strays.items() if now - since >= STRAY_SECONDS):
             self.execution.hand_back(overdue)
 
+    def _collect_remains(self) -> None:
+        try:
+            remains.collect()
+        except OSError as error:
+            log.warning("what dead workers left cannot be removed", error=str(error))
+
     def _sweep(self) -> None:
-        end_strays(self.execution.active)
+        end_strays(lambda: {*self.execution.origins(), *hosts.pool.origins()})
+        self._collect_remains()
 
     def _holds_lease(self) -> bool:
         """A worker that was frozen must not take up a run before it has learnt what became of its lease."""
@@ -149,7 +158,8 @@ class Node:
             thread.join(timeout=5)
         self._set_state(WorkerState.OFFLINE)
         hosts.pool.close()
-        end_strays(())
+        end_strays(tuple)
+        folders.folder.close()
         reaper.close()
         with self._publisher_lock:
             self._publisher.close()
@@ -217,6 +227,7 @@ class LifecycleStep(bootsteps.StartStopStep):
 
     def start(self, _parent: Any) -> None:
         node().start()
+        reaper.hear_crashes()
 
     def stop(self, _parent: Any) -> None:
         node().drain(settings.SCHEDULER_DRAIN_SECONDS)
@@ -236,6 +247,15 @@ def become(fresh: Node) -> Node:
     global _node  # noqa: PLW0603  (one process is one worker)
     _node = fresh
     return fresh
+
+
+def _own_folder(worker: str) -> Path | None:
+    """The folder for the folders of runs."""
+    try:
+        return folders.folder.open(worker)
+    except OSError as error:
+        log.warning("runs work in folders that a killed worker leaves behind", error=str(error))
+        return None
 
 
 def _lease() -> timedelta:

@@ -72,6 +72,9 @@ class Run(models.Model):
     terminate_requested_at = models.DateTimeField(null=True)
     # The identity (UUID) of the worker that claimed it; workers live in an app above this one.
     worker_id = models.UUIDField(null=True)
+    # Set where somebody released it from quarantine: more memory than its version has; no other run beside it.
+    memory_limit_mb = models.PositiveIntegerField(null=True)
+    alone = models.BooleanField(default=False)
     exit_code = models.IntegerField(null=True)
     params = models.JSONField(default=dict)
     output = models.JSONField(null=True)
@@ -257,7 +260,7 @@ class RunOutput(models.Model):
         verbose_name_plural = _("run output")
         ordering = ("run", "attempt", "first_line")
         constraints = (
-            # Reader: queries.log_lines. Lines count from 0 in each attempt, so a zombie cannot write into the next.
+            # Reader: run_output.log_lines. Lines count from 0 in each attempt, so a zombie cannot write into the next.
             models.UniqueConstraint(fields=("run", "attempt", "first_line"), name="run_output_line_once"),
         )
 

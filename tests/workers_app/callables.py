@@ -103,3 +103,33 @@ def start_child(begun: str) -> None:
     child = subprocess.Popen(["sleep", "60"])
     Path(begun).write_text(str(child.pid))
     time.sleep(60)
+
+
+@scheduler_callable
+def leave_behind() -> list[int]:
+    """Returns with two processes alive: a child, and one that is nobody's child any more."""
+    child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    script = "setsid env -i sleep 60 >/dev/null 2>&1 & echo $!"
+    orphan = subprocess.run(["sh", "-c", script], stdout=subprocess.PIPE, check=True)
+    return [child.pid, int(orphan.stdout)]
+
+
+@scheduler_callable
+def hold(mb: int) -> None:
+    held = b"x" * (mb << 20)
+    time.sleep(20)
+    del held
+
+
+@scheduler_callable
+def spin() -> None:
+    while True:
+        pass
+
+
+@scheduler_callable
+def open_files(number: int) -> int:
+    files = [Path("/dev/null").open() for _ in range(number)]
+    for file in files:
+        file.close()
+    return number

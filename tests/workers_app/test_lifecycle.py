@@ -15,7 +15,7 @@ from tasks_app import rowset
 from tasks_app.models import Run
 from tests.tasks_app.making import default_pool, make_task, plan, start, state_of
 from tests.workers_app.jobs import make_job, wait_until
-from workers_app import hosts, lifecycle
+from workers_app import folders, hosts, lifecycle
 from workers_app.jobs import Active, Control
 from workers_app.lifecycle import LeaseLost, Node
 from workers_app.models import Worker, WorkerState
@@ -40,6 +40,7 @@ def node(settings) -> Iterator[Node]:
         made._stop.set()
         for thread in made._threads:
             thread.join(10)
+        folders.folder.close()
         reaper.close()
         reaper.start("", 0)
         reaper.close()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 
 from django.conf import settings
 
 from tasks_app.states import Reason, RunState
 from workers_app.environment import child_environment
-from workers_app.jobs import Control, Job, Result
+from workers_app.folders import folder
+from workers_app.jobs import Control, Job, Result, over_limit
 from workers_app.output import OutputSink
 from workers_app.processes import Ended, run_process
 
@@ -26,22 +27,33 @@ def run_command(
     argv: Sequence[str], job: Job, control: Control, sink: OutputSink, extra_env: dict[str, str] | None = None
 ) -> Result:
     """Run a command in an empty folder of its own, which is removed afterwards, and read its end as a result."""
-    folder = tempfile.mkdtemp(prefix=f"run-{job.run_id}-")
+    place = str(folder.of_run(job.run_id))
     try:
-        env = child_environment(job) | {"TMPDIR": folder, "PWD": folder} | (extra_env or {})
-        ended = run_process(argv, env=env, cwd=folder, timeout=job.timeout_seconds, control=control, sink=sink)
+        env = child_environment(job) | {"TMPDIR": place, "PWD": place} | (extra_env or {})
+        ended = run_process(
+            argv,
+            origin=job.origin,
+            env=env,
+            cwd=place,
+            timeout=job.timeout_seconds,
+            control=control,
+            sink=sink,
+            limits=job.limits,
+        )
     except OSError as error:
         missing = isinstance(error, FileNotFoundError | PermissionError)
         reason = Reason.COMMAND_NOT_FOUND if missing else Reason.INTERNAL
         return Result(RunState.FAILED, reason, f"The command could not be started: {error}.")
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
     sink.close()
-    return _result(ended, job, sink)
+    return _result(ended, job, control, sink)
 
 
-def _result(ended: Ended, job: Job, sink: OutputSink) -> Result:
+def _result(ended: Ended, job: Job, control: Control, sink: OutputSink) -> Result:
     code = ended.exit_code
+    if ended.why in (Control.CPU, Control.MEMORY) and (result := over_limit(control)) is not None:
+        return replace(result, exit_code=code)
     if ended.why == "timeout":
         detail = f"It ran longer than {job.timeout_seconds:g} s and was ended."
         return Result(RunState.TIMED_OUT, Reason.TIMEOUT, detail, exit_code=code)
@@ -53,6 +65,8 @@ def _result(ended: Ended, job: Job, sink: OutputSink) -> Result:
         return Result(RunState.CANCELLED, Reason.CANCEL_REQUESTED, detail, exit_code=code)
     if code == 0:
         return Result(RunState.SUCCEEDED, exit_code=0, output=sink.last_json)
+    if job.limits and (refused := job.limits.refused(sink.last_words)) is not None:
+        return Result(RunState.FAILED, *refused, exit_code=code)
     if code == 127:
         return Result(RunState.FAILED, Reason.COMMAND_NOT_FOUND, "Exit code 127: command not found.", exit_code=code)
     if code < 0:
