@@ -58,7 +58,7 @@ FAULTS = (
     Fault("a limit of a task counts what runs and not what is queued", limits, "_tasks", _LIVE, _RUNNING, rare=True),
     Fault("a limit of a pool counts what runs and not what is queued", limits, "_pools", _LIVE, _RUNNING, rare=True),
     Fault("firing forgets the ledger", ledger, "record", "if not stretches", "if stretches is not None"),
-    Fault("firing leaves a schedule where it was", firing, "_advance", "next_fire_at = k.next_at", "error = ''"),
+    Fault("firing leaves a schedule where it was", firing, "_advance", "{_SET_NEXT}", "error = ''"),
     Fault(
         "a cancel leaves what has not started as it is",
         ending,
