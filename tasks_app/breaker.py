@@ -84,6 +84,9 @@ def ask(breaker: Breaker, *, live: int, now: datetime) -> tuple[Breaker, Decisio
         )
         live = 0
     if breaker.state is BreakerState.HALF_OPEN:
+        if breaker.changed_at is not None and breaker.changed_at > now:
+            # The clock was set back: what is released now would else count as released before the wave began.
+            breaker = replace(breaker, changed_at=now)
         return breaker, Decision(max(breaker.wave - breaker.wave_successes - live, 0))
     return breaker, Decision(None)
 
@@ -94,9 +97,10 @@ def record(
     """The breaker after a run that was released at `released_at` has ended.
 
     Tell it outcomes that speak of the target alone: not a cancelled run, nor one whose worker was lost. Runs released
-    before the state last changed say nothing about the target of today, and change nothing.
+    before the state last changed say nothing about the target of today, and change nothing. After a clock was set back
+    before that change, all that is released counts.
     """
-    if breaker.changed_at is not None and released_at < breaker.changed_at:
+    if breaker.changed_at is not None and released_at < min(breaker.changed_at, now):
         return breaker
     match breaker.state:
         case BreakerState.OPEN:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.dispatcher_app.machine.faults import FAULTS, Fault
-from tests.dispatcher_app.machine.rules import Machine
+from tests.dispatcher_app.machine.rules import Machine, machine_with
 
 LONG = os.environ.get("TEST_LONG") == "1"
 QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None, print_blob=True)
@@ -35,4 +35,4 @@ def test_no_order_of_events_breaks_an_invariant_or_loses_a_run():
 def test_the_machine_finds_a_planted_fault(fault: Fault, monkeypatch):
     fault.plant(monkeypatch)
     with pytest.raises((AssertionError, DatabaseFault)):
-        run_state_machine_as_test(Machine, settings=SEARCH)
+        run_state_machine_as_test(machine_with(fault.features), settings=SEARCH)

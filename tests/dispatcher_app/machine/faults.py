@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from dispatcher_app import acceptance, firing, limits, loop, rescue
-from tasks_app import ending, ledger, transitions
+from dispatcher_app import acceptance, firing, gates, limits, loop, release, rescue
+from tasks_app import breaker, ending, jitter, ledger, planning, transitions
 from tasks_app.services import runs
+from tests.dispatcher_app.machine.scene import Feature
 
 _LIVE, _RUNNING = "state__in=sorted(LIVE)", 'state="running"'
 
@@ -22,7 +23,8 @@ _LIVE, _RUNNING = "state__in=sorted(LIVE)", 'state="running"'
 class Fault:
     """`old` becomes `new` in the source of a function of the module; `seen_in` are the modules that use it by name.
 
-    `rare` ones take a minute to be found, which only the long form has.
+    It is looked for with these features; without any, with those that are drawn. `rare` ones take a minute to be found,
+    which only the long form has.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Fault:
     old: str
     new: str
     seen_in: tuple[ModuleType, ...] = ()
+    features: tuple[Feature, ...] = ()
     rare: bool = False
 
     def plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,4 +89,116 @@ FAULTS = (
     Fault("rescue takes the runs of the living", rescue, "_orphans", "IN ('lost', 'offline')", "<> 'offline'"),
     Fault("a lost message is not missed", rescue, "find_unclaimed", "if not overdue.exists()", "if overdue", rare=True),
     Fault("a key of a trigger is dropped", runs, "_firing", "=request.idempotency_key", "=None", rare=True),
+    Fault(
+        "a limit of a key counts what runs and not what is queued",
+        limits,
+        "_tasks",
+        "room.live_of_key[task_id, key] = n",
+        'room.live_of_key[task_id, key] = live.filter(task=task_id, concurrency_key=key, state="running").count()',
+        features=(Feature.KEYS,),
+    ),
+    Fault(
+        "the weight of a run is ignored", limits, "_pools", 'Sum("weight")', 'Count("pk")', features=(Feature.WEIGHTS,)
+    ),
+    Fault(
+        "the amount that a run takes of a resource is ignored",
+        limits,
+        "_live_of_resources",
+        "sum(used.amount)",
+        "count(*)",
+        features=(Feature.CAPACITY,),
+    ),
+    Fault(
+        "runs start while their resource is closed",
+        gates,
+        "_resource",
+        "not resource.calendar.allows(now)",
+        "False",
+        features=(Feature.WINDOW,),
+    ),
+    Fault(
+        "a breaker lets everything through at half open",
+        breaker,
+        "ask",
+        "Decision(max(breaker.wave - breaker.wave_successes - live, 0))",
+        "Decision(None)",
+        seen_in=(limits,),
+        features=(Feature.BREAKER,),
+    ),
+    Fault(
+        "a breaker does not open again in time",
+        breaker,
+        "ask",
+        "now < breaker.open_until",
+        "True",
+        seen_in=(limits,),
+        features=(Feature.BREAKER,),
+    ),
+    Fault("starts under a rate are not counted", release, "_count_starts", "if started:", "if not started:", features=(Feature.RATES,)),
+    Fault(
+        "a fixed delay does not wait for the end of its run",
+        firing,
+        "rearm",
+        "Q(ended__isnull=False)",
+        "Q(newest__isnull=False)",
+        features=(Feature.DELAY,),
+    ),
+    Fault(
+        "jitter goes beyond the next instant",
+        jitter,
+        "jittered",
+        "room = min(room, max(next_nominal - nominal - _MICROSECOND, timedelta(0)))",
+        "pass",
+        seen_in=(firing,),
+        features=(Feature.JITTER,),
+    ),
+    Fault(
+        "a calendar is not asked",
+        firing,
+        "_answer",
+        "calendars.of(schedule.calendar_id)",
+        "None",
+        features=(Feature.CALENDARS,),
+    ),
+    Fault(
+        "a backfill ignores how many may run at once",
+        limits,
+        "_backfills",
+        "counted.get(id, 0)",
+        "0",
+        features=(Feature.BACKFILLS,),
+    ),
+    Fault("a paused backfill goes on", gates, "backfill", "if active else 0", "", features=(Feature.BACKFILLS,)),
+    Fault(
+        "a start deadline is ignored",
+        planning,
+        "_expires_at",
+        "firing.start_deadline_seconds or firing.task.start_deadline_seconds",
+        "0",
+        features=(Feature.DEADLINES,),
+    ),
+    Fault(
+        "the first run of a period counts for its last",
+        acceptance,
+        "_settling",
+        "ORDER BY last.nominal_at DESC",
+        "ORDER BY last.nominal_at",
+        features=(Feature.PERIODS,),
+    ),
+    Fault(
+        "a rule starts what still waits for a period",
+        acceptance,
+        "_judge",
+        "held_back=_lock_open(rules)",
+        "held_back=()",
+        features=(Feature.PERIODS,),
+    ),
+    Fault(
+        "a conditional edge always opens",
+        acceptance,
+        "_holds",
+        "parsed is not None and parsed.holds(values)",
+        "True",
+        features=(Feature.CONDITIONS,),
+    ),
 )
