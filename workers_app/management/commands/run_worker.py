@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tasks_app.models import Pool
 from workers_app import hosts, lifecycle, messages
+from workers_app.listening import QueueListening
 
 log = structlog.get_logger("worker")
 
@@ -65,6 +66,7 @@ def _consume(node: lifecycle.Node, *, dispatcher: bool, warm: int) -> None:
         without_heartbeat=True,
         task_events=False,
     )
+    node.orders.listening = QueueListening(worker, [queue.name])
     with _dispatcher_beside(dispatcher):
         worker.start()
     raise SystemExit(worker.exitcode or 0)
