@@ -91,12 +91,16 @@ _CREATE_COLUMNS = {
 }
 
 
-def enqueue(ids: Sequence[int], *, now: datetime, sweep_at: datetime, actor: str) -> list[int]:
-    """waiting -> queued. Returns the ids that moved, in no order."""
+def enqueue(
+    ids: Sequence[int], *, now: datetime, sweep_at: datetime, actor: str, targets: Mapping[int, UUID] | None = None
+) -> list[int]:
+    """waiting -> queued; `targets` names the worker of those that go to one alone. Returns the ids that moved, in no
+    order."""
+    columns, target = ({"id": "bigint", "target": "uuid"}, "k.target") if targets else ({"id": "bigint"}, "NULL")
     sql = f"""UPDATE tasks_app_run AS run SET state = 'queued', queued_at = %s, sweep_at = %s, reason = '',
-        reason_detail = '' FROM {rowset.table("k", {"id": "bigint"})}
+        reason_detail = '', target_id = {target} FROM {rowset.table("k", columns)}
         WHERE run.id = k.id AND {_STATE_IS}"""
-    keys = rowset.encode({"id": id} for id in sorted(ids))
+    keys = rowset.encode({"id": id, "target": targets.get(id)} if targets else {"id": id} for id in sorted(ids))
     params = [rowset.moment(now), rowset.moment(sweep_at), keys, RunState.WAITING]
     return [row[0] for row in _move(RunState.WAITING, sql, params, now, actor)]
 

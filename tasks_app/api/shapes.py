@@ -10,6 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from access_app.api.fields import InstantField, instant
+from tasks_app.api.routing_fields import RoutingShape
 from tasks_app.models import Run, Task, TaskDependency
 from tasks_app.periods import Unit
 from tasks_app.services.runs import priority_name
@@ -32,7 +33,7 @@ class PriorityName(serializers.Field[Any, Any, Any, Any]):
         return priority_name(value)
 
 
-class TaskSerializer(serializers.Serializer[Any]):
+class TaskSerializer(RoutingShape):
     id = serializers.IntegerField()
     name = serializers.CharField()
     project = serializers.CharField(source="project.name")
@@ -203,6 +204,9 @@ class RunSerializer(serializers.Serializer[Any]):
     output = serializers.JSONField(allow_null=True)
     worker = serializers.UUIDField(source="worker_id", allow_null=True)
     worker_name = serializers.SerializerMethodField()
+    target = serializers.UUIDField(
+        source="target_id", allow_null=True, help_text="The worker to which alone it was sent; null: to all of its pool."
+    )
     version = serializers.IntegerField(source="version.number")
     params = serializers.DictField()
     idempotency_key = serializers.CharField(allow_null=True)

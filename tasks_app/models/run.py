@@ -72,6 +72,8 @@ class Run(models.Model):
     terminate_requested_at = models.DateTimeField(null=True)
     # The identity (UUID) of the worker that claimed it; workers live in an app above this one.
     worker_id = models.UUIDField(null=True)
+    # The worker to whose own queue it was sent; null where it went to the queue of its pool.
+    target_id = models.UUIDField(null=True)
     exit_code = models.IntegerField(null=True)
     params = models.JSONField(default=dict)
     output = models.JSONField(null=True)
@@ -150,6 +152,18 @@ class Run(models.Model):
             models.Index(fields=("pool",), name="run_live_of_pool", condition=Q(state__in=sorted(LIVE))),
             # Readers: rescue.of_lost_workers, a worker's own beat.
             models.Index(fields=("worker_id",), name="run_of_worker", condition=Q(state=RunState.RUNNING.value)),
+            # Reader: routes (how much is queued to a worker alone).
+            models.Index(
+                fields=("target_id",),
+                name="run_queued_to",
+                condition=Q(state=RunState.QUEUED.value, target_id__isnull=False),
+            ),
+            # Reader: routes (whose turn it is among the workers).
+            models.Index(
+                fields=("task", "target_id", "queued_at"),
+                name="run_last_of_target",
+                condition=Q(target_id__isnull=False, queued_at__isnull=False),
+            ),
             # Reader: release.accept, upstream runs that ended and whose downstream runs do not know yet.
             models.Index(fields=("finished_at",), name="run_to_tell", condition=Q(tell_downstream=True)),
             # Reader: whoever deletes a run: the database looks for the runs that point to it, for each one deleted.

@@ -43,6 +43,10 @@ TASK_FIELDS = (
     "rate_window_seconds",
     "start_deadline_seconds",
     "auto_pause_after",
+    "routing",
+    "routing_key",
+    "routing_workers",
+    "required_labels",
     "trigger_rule",
 )
 VERSION_FIELDS = (

@@ -107,7 +107,7 @@ def test_the_page_of_a_task_tells_its_limits_and_is_silent_about_what_is_usual(a
 def test_what_is_usual_stays_folded_away(as_alice, task):
     for address in ("/tasks/new", f"/tasks/{task.pk}/edit"):
         page = as_alice.get(address).text
-        assert page.count('<details class="more">') == 2, address
+        assert page.count('<details class="more">') == 3, address
 
 
 def test_what_is_left_empty_keeps_its_default(as_alice, task):

@@ -1,0 +1,88 @@
+"""Queued runs that went to one worker alone and were not claimed in time: to the same one again, or to another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from dispatcher_app import routes
+from dispatcher_app.release import Released, describe
+from dispatcher_app.routing import Route, Server
+from tasks_app import rowset
+from tasks_app.models import Run
+from tasks_app.states import RunState
+from workers_app.messages import worker_address
+from workers_app.models import Worker
+
+LONGEST_SWEEP = timedelta(minutes=5)
+
+
+def find_stranded(now: datetime, *, is_empty: Callable[[str], bool], limit: int) -> list[Released]:
+    """Runs to be published again, to the worker that each has now.
+
+    A run whose worker takes no runs any more goes to another one, as its task chooses; where there is none it waits. One
+    whose message is lost goes to the same worker again. One that waits behind others of a worker that is busy goes to
+    one that has room, where its task does not care which.
+    """
+    overdue = Run.objects.filter(state=RunState.QUEUED, sweep_at__lte=now, target_id__isnull=False)
+    known = set(overdue.order_by().values_list("target_id", flat=True).distinct())
+    if not known:
+        return []
+    pools = set(Worker.objects.filter(pk__in=known).order_by().values_list("pool_id", flat=True))
+    online = {server.id: server for found in routes.online_servers(pools).values() for server in found}
+    # Before the transaction: the broker may take its time to answer.
+    deaf = {id for id in known if id in online and _has_lost_messages(online[id], is_empty)}
+    with transaction.atomic():
+        rows = overdue.order_by("sweep_at", "pk").select_for_update(skip_locked=True, of=("self",), no_key=True)
+        runs = list(rows.only("id", "attempt", "task_id", "pool_id", "version_id", "queued_at", "target_id")[:limit])
+        if not runs:
+            return []
+        targets = _targets(runs, routes.load({run.task_id for run in runs}), online, deaf)
+        _write(runs, targets, online, now)
+        return describe([run for run in runs if run.pk in targets], targets)
+
+
+def _has_lost_messages(server: Server, is_empty: Callable[[str], bool]) -> bool:
+    """A free worker with nothing in its queue has not got what was sent to it."""
+    return server.running < server.slots and is_empty(worker_address(server.id))
+
+
+def _targets(
+    runs: Sequence[Run], found: Mapping[int, Route], online: Mapping[UUID, Server], deaf: set[UUID]
+) -> dict[int, UUID]:
+    """The worker of each run that is to be published again."""
+    homeless = [run for run in runs if run.target_id not in online]
+    chosen = routes.targets_of(homeless, found)
+    for run in runs:
+        if run.target_id in deaf:
+            chosen[run.pk] = run.target_id
+        elif run.target_id in online and (server := _with_room(found[run.task_id], run.target_id)) is not None:
+            server.queued += 1
+            chosen[run.pk] = server.id
+    return chosen
+
+
+def _with_room(route: Route, target: UUID) -> Server | None:
+    free = [server for server in route.targets if server.has_room and server.id != target] if route.may_move else []
+    return min(free, key=lambda server: server.pressure, default=None)
+
+
+def _write(runs: Sequence[Run], targets: Mapping[int, UUID], online: Mapping[UUID, Server], now: datetime) -> None:
+    """Where each run goes, and when it is looked at again: soon, unless it only waits for its turn."""
+    least = timedelta(seconds=settings.SCHEDULER_SWEEP_SECONDS)
+    rows = []
+    for run in runs:
+        waits = run.target_id in online and run.pk not in targets
+        pause = min(max(now - (run.queued_at or now), least), LONGEST_SWEEP) if waits else least
+        rows.append({"id": run.pk, "target": targets.get(run.pk, run.target_id), "sweep_at": now + pause})
+    columns = {"id": "bigint", "target": "uuid", "sweep_at": "timestamptz"}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""UPDATE tasks_app_run AS run SET sweep_at = k.sweep_at, target_id = k.target
+            FROM {rowset.table("k", columns)} WHERE run.id = k.id""",
+            [rowset.encode(rows)],
+        )
