@@ -166,6 +166,9 @@ class TaskForm(forms.Form):
     routing_workers = WordsField(
         label=_("Names of workers"), help_text=_("For a named worker, or in order for the first that is online.")
     )
+    shards = forms.IntegerField(
+        label=_("Number of runs"), required=False, min_value=1, help_text=_("For several runs; each knows its number.")
+    )
     required_labels = forms.CharField(
         label=_("Required labels"),
         required=False,
@@ -185,7 +188,7 @@ class TaskForm(forms.Form):
         "rate_window_seconds",
         "resources",
     )
-    WORKERS = ("routing", "routing_key", "routing_workers", "required_labels")
+    WORKERS = ("routing", "routing_key", "routing_workers", "shards", "required_labels")
     RETRIES = (
         "retry_cap_seconds",
         "retry_jitter",

@@ -11,6 +11,7 @@ from dispatcher_app.gates import Opening
 from tasks_app.breaker import BreakerState
 from tasks_app.models import Run, RunPeriod
 from tasks_app.models.backfill import BackfillState
+from tasks_app.routing import Routing
 from tasks_app.states import TERMINAL, RunState
 
 
@@ -160,6 +161,8 @@ def _labels(opening: Opening) -> str:
 def _routing(opening: Opening) -> str:
     route = opening.subject
     if opening.free > 0:
+        if route.strategy == Routing.BROADCAST:
+            return _("Workers that get a run each: %(n)d.") % {"n": len(route.targets)}
         values = {"strategy": route.strategy, "n": len(route.targets or route.online)}
         return _("Workers to choose from by %(strategy)s: %(n)d.") % values
     if not route.names:

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from dispatcher_app import overlapping, routes
+from dispatcher_app.fanout import fan_out
 from dispatcher_app.gates import Opening, openings, passes
 from dispatcher_app.lanes import Candidate, Cursor, Lane, candidates, due_lanes
 from dispatcher_app.limits import Room, measure
@@ -59,6 +60,7 @@ def release_ready(now: datetime, *, actor: str, limit: int = BATCH, cursor: Curs
         if not chosen:
             return []
         assert selection.room is not None
+        chosen = fan_out(chosen, selection.room.routes, now=now, actor=actor)
         _follow_their_tasks(chosen)
         sweep_at = now + timedelta(seconds=settings.SCHEDULER_SWEEP_SECONDS)
         targets = routes.targets_of(chosen, selection.room.routes)

@@ -79,7 +79,9 @@ def judge(orphan: Orphan, now: datetime) -> Outcome:
     return outcome
 
 
-def find_unclaimed(now: datetime, *, is_empty: Callable[[str], bool], limit: int = BATCH) -> list[Released]:
+def find_unclaimed(
+    now: datetime, *, is_empty: Callable[[str], bool], limit: int = BATCH, actor: str = "dispatcher"
+) -> list[Released]:
     """Queued runs whose message is lost: to be published again.
 
     A message can be lost with the broker, or with a worker that took it and died. While all slots of a pool are taken,
@@ -89,7 +91,7 @@ def find_unclaimed(now: datetime, *, is_empty: Callable[[str], bool], limit: int
     overdue = Run.objects.filter(state=RunState.QUEUED, sweep_at__lte=now)
     if not overdue.exists():
         return []
-    return _of_pools(overdue, now, is_empty, limit) + find_stranded(now, is_empty=is_empty, limit=limit)
+    return _of_pools(overdue, now, is_empty, limit) + find_stranded(now, is_empty=is_empty, limit=limit, actor=actor)
 
 
 def _of_pools(

@@ -28,7 +28,7 @@ def load(task_ids: Collection[int]) -> dict[int, Route]:
     """The route of each of the tasks, with the workers of its pool as they are now: two queries."""
     if not task_ids:
         return {}
-    columns = ("pk", "pool_id", "pool__name", "routing", "required_labels", "routing_key", "routing_workers")
+    columns = ("pk", "pool_id", "pool__name", "routing", "required_labels", "routing_key", "routing_workers", "shards")
     rows = list(Task.objects.filter(pk__in=task_ids).order_by("pk").values_list(*columns))
     servers = online_servers({pool_id for _pk, pool_id, *_ in rows})
     return {
@@ -40,9 +40,10 @@ def load(task_ids: Collection[int]) -> dict[int, Route]:
             expression=expression,
             key_parameter=key,
             names=names,
+            shards=shards,
             online=servers[pool_id],
         )
-        for task_id, pool_id, pool, strategy, expression, key, names in rows
+        for task_id, pool_id, pool, strategy, expression, key, names, shards in rows
     }
 
 
@@ -63,12 +64,19 @@ def targets_of(
     runs: Sequence[Routable], routes: Mapping[int, Route], *, random: Random = _random
 ) -> dict[int, UUID]:
     """{run id: id of its worker} for the runs of tasks with a route; runs without a target are left out."""
-    routed = [run for run in runs if run.task_id in routes]
-    if not routed:
+    known = [run for run in runs if run.task_id in routes]
+    if not known:
         return {}
+    # Each part of a broadcast has had its worker from the start.
+    fixed = [run.id for run in known if routes[run.task_id].strategy == Routing.BROADCAST]
+    routed = [run for run in known if routes[run.task_id].strategy != Routing.BROADCAST]
     hashed = [run.id for run in routed if routes[run.task_id].strategy == Routing.CONSISTENT_HASH]
     by_turns = [route for route in routes.values() if route.strategy == Routing.ROUND_ROBIN]
-    return assign(routed, routes, keys=_keys(hashed, routes), last_turns=_last_turns(by_turns), random=random)
+    found = assign(routed, routes, keys=_keys(hashed, routes), last_turns=_last_turns(by_turns), random=random)
+    if fixed:
+        rows = Run.objects.filter(pk__in=fixed, target_id__isnull=False).order_by()
+        found |= dict(rows.values_list("pk", "target_id"))
+    return found
 
 
 def _requirement(expression: str) -> Requirement:

@@ -56,6 +56,7 @@ class Route:
     expression: str = ""
     key_parameter: str = ""
     names: Sequence[str] = ()
+    shards: int | None = None
     online: Sequence[Server] = ()
     matching: list[Server] = field(init=False)
     targets: list[Server] = field(init=False)
@@ -72,7 +73,9 @@ class Route:
     @property
     def may_move(self) -> bool:
         """Whether another worker will do as well as the one that was chosen."""
-        return self.strategy not in (Routing.CONSISTENT_HASH, Routing.SPECIFIC, Routing.FAILOVER)
+        return self.strategy not in (
+            Routing.CONSISTENT_HASH, Routing.SPECIFIC, Routing.FAILOVER, Routing.BROADCAST,
+        )  # fmt: skip
 
     def _targets(self) -> list[Server]:
         if self.strategy not in (Routing.SPECIFIC, Routing.FAILOVER):

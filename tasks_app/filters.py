@@ -17,6 +17,9 @@ class RunFilter(django_filters.FilterSet):
     backfill = django_filters.NumberFilter(
         field_name="backfill_id", min_value=1, max_value=2**63 - 1, label=_("backfill")
     )
+    shard_of = django_filters.NumberFilter(
+        field_name="shard_of_id", min_value=1, max_value=2**63 - 1, label=_("part of")
+    )
     run_type = django_filters.ChoiceFilter(choices=RunType.choices, label=_("type"))
     created_after = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte", label=_("from"))
     created_before = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt", label=_("until"))

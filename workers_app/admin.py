@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.translation import gettext as _t
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from access_app.actors import Actor
@@ -42,15 +42,15 @@ class WorkerAdmin(ReadOnlyAdmin):
 
     @admin.action(description=_("Cordon the selected workers: they take nothing new"), permissions=["view"])
     def cordon_workers(self, request: HttpRequest, queryset: QuerySet[Worker]) -> None:
-        _apply(request, queryset, services.cordon, lambda n: _t("%(n)d workers: cordoned.") % {"n": n})
+        _apply(request, queryset, services.cordon, lambda n: gettext("%(n)d workers: cordoned.") % {"n": n})
 
     @admin.action(description=_("Uncordon the selected workers: they take runs again"), permissions=["view"])
     def uncordon_workers(self, request: HttpRequest, queryset: QuerySet[Worker]) -> None:
-        _apply(request, queryset, services.uncordon, lambda n: _t("%(n)d workers: online again.") % {"n": n})
+        _apply(request, queryset, services.uncordon, lambda n: gettext("%(n)d workers: online again.") % {"n": n})
 
     @admin.action(description=_("Drain the selected workers: they finish and leave"), permissions=["view"])
     def drain_workers(self, request: HttpRequest, queryset: QuerySet[Worker]) -> None:
-        _apply(request, queryset, services.drain, lambda n: _t("%(n)d workers: draining.") % {"n": n})
+        _apply(request, queryset, services.drain, lambda n: gettext("%(n)d workers: draining.") % {"n": n})
 
 
 def _apply(

@@ -22,7 +22,14 @@ from tasks_app.states import Reason, RunState
 from workers_app.jobs import Result
 
 Params = dict[str, Any]
-_SCHEDULES = ("schedule", "root__schedule", "rerun_of__schedule", "rerun_of__root__schedule")
+_SCHEDULES = (
+    "schedule",
+    "root__schedule",
+    "rerun_of__schedule",
+    "rerun_of__root__schedule",
+    "shard_of__schedule",
+    "shard_of__root__schedule",
+)
 
 
 def fill_in(
@@ -80,6 +87,7 @@ def _names(
             zone=zone,
             params=params[run.id],
             upstream=outputs[run.id],
+            shard=(run.shard_index, run.shard_total),
         )
     return names
 

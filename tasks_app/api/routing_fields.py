@@ -7,8 +7,8 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
-from access_app.api.fields import ChoiceField, StrictSerializer, TextField
-from tasks_app.routing import LONGEST_NAME, MOST_WORKERS, Routing
+from access_app.api.fields import ChoiceField, IntegerField, StrictSerializer, TextField
+from tasks_app.routing import LONGEST_NAME, MOST_SHARDS, MOST_WORKERS, Routing
 
 
 class RoutingBody(StrictSerializer):
@@ -25,6 +25,9 @@ class RoutingBody(StrictSerializer):
         required=False,
         help_text=_("Names of workers: one for `specific`, in their order for `failover`."),
     )
+    shards = IntegerField(
+        min_value=1, max_value=MOST_SHARDS, allow_null=True, required=False, help_text=_("For `shards`: how many runs.")
+    )
     required_labels = TextField(
         max_length=500,
         allow_blank=True,
@@ -37,4 +40,16 @@ class RoutingShape(serializers.Serializer[Any]):
     routing = serializers.CharField()
     routing_key = serializers.CharField()
     routing_workers = serializers.ListField(child=serializers.CharField())
+    shards = serializers.IntegerField(allow_null=True)
     required_labels = serializers.CharField()
+
+
+class PlaceShape(serializers.Serializer[Any]):
+    """Where a run goes, and which part of which run it is."""
+
+    target = serializers.UUIDField(
+        source="target_id", allow_null=True, help_text="The worker to which alone it was sent; null: to all of its pool."
+    )
+    shard_of = serializers.IntegerField(source="shard_of_id", allow_null=True)
+    shard_index = serializers.IntegerField(allow_null=True, help_text="Counted from 0; null: it stands alone.")
+    shard_total = serializers.IntegerField(allow_null=True)

@@ -10,7 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from access_app.api.fields import InstantField, instant
-from tasks_app.api.routing_fields import RoutingShape
+from tasks_app.api.routing_fields import PlaceShape, RoutingShape
 from tasks_app.models import Run, Task, TaskDependency
 from tasks_app.periods import Unit
 from tasks_app.services.runs import priority_name
@@ -174,7 +174,7 @@ class DependencySerializer(serializers.Serializer[Any]):
         return edge.period or None
 
 
-class RunSerializer(serializers.Serializer[Any]):
+class RunSerializer(PlaceShape):
     id = serializers.IntegerField()
     task = serializers.IntegerField(source="task_id")
     task_name = serializers.CharField(source="task.name")
@@ -204,9 +204,6 @@ class RunSerializer(serializers.Serializer[Any]):
     output = serializers.JSONField(allow_null=True)
     worker = serializers.UUIDField(source="worker_id", allow_null=True)
     worker_name = serializers.SerializerMethodField()
-    target = serializers.UUIDField(
-        source="target_id", allow_null=True, help_text="The worker to which alone it was sent; null: to all of its pool."
-    )
     version = serializers.IntegerField(source="version.number")
     params = serializers.DictField()
     idempotency_key = serializers.CharField(allow_null=True)

@@ -26,6 +26,7 @@ class RunType(models.TextChoices):
     RERUN = "rerun", _("rerun")
     UPSTREAM = "upstream", _("upstream")
     BACKFILL = "backfill", _("backfill")
+    PART = "part", _("part")
 
 
 class Run(models.Model):
@@ -37,6 +38,10 @@ class Run(models.Model):
     pool = models.ForeignKey(Pool, on_delete=models.PROTECT, related_name="runs", db_index=False)
     # The run of the task whose firing planned this one as downstream; null on that first run itself.
     root = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="members", db_index=False)
+    # The run beside which this one was made, each of them one of `shard_total` parts; null on that first run itself.
+    shard_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="parts", db_index=False)
+    shard_index = models.PositiveSmallIntegerField(null=True)
+    shard_total = models.PositiveSmallIntegerField(null=True)
     rerun_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="reruns", db_index=False)
     run_type = models.CharField(max_length=10, choices=RunType.choices)
     state = models.CharField(max_length=15, choices=STATE_CHOICES, default=RunState.WAITING.value)
@@ -152,6 +157,8 @@ class Run(models.Model):
             models.Index(fields=("pool",), name="run_live_of_pool", condition=Q(state__in=sorted(LIVE))),
             # Readers: rescue.of_lost_workers, a worker's own beat.
             models.Index(fields=("worker_id",), name="run_of_worker", condition=Q(state=RunState.RUNNING.value)),
+            # Readers: the parts of a run, its deletion.
+            models.Index(fields=("shard_of",), name="run_part_of", condition=Q(shard_of__isnull=False)),
             # Reader: routes (how much is queued to a worker alone).
             models.Index(
                 fields=("target_id",),
@@ -176,6 +183,11 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return f"#{self.pk}"
+
+    @property
+    def shard_number(self) -> int:
+        """Which part it is, counted from 1, for people."""
+        return (self.shard_index or 0) + 1
 
 
 class RunDependency(models.Model):

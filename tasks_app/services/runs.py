@@ -25,6 +25,7 @@ from tasks_app.models.task import PRIORITY_NAMES
 from tasks_app.planning import Firing, plan_runs
 from tasks_app.queries import get_visible
 from tasks_app.services.pauses import require_taking_runs
+from tasks_app.services.reruns import same_part
 from tasks_app.states import TERMINAL, RunState
 from tasks_app.wakeup import nudge
 
@@ -104,6 +105,8 @@ def rerun(actor: Actor, run: Run, *, now: datetime) -> Run:
     with transaction.atomic():
         (id,) = plan_runs([firing], now=now, actor=actor.name).run_ids
         assert id is not None
+        if part := same_part(run):
+            Run.objects.filter(pk=id).update(**part)
         audit.append(actor, "rerun", run, now=now, after={"run": id})
         nudge()
     return Run.objects.select_related("task", "version").get(pk=id)

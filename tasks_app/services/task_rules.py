@@ -33,8 +33,10 @@ def check_limits(task: Task, version: TaskVersion) -> None:
         routing=task.routing,
         key=task.routing_key,
         workers=task.routing_workers,
+        shards=task.shards,
         required_labels=task.required_labels,
         concurrency_key=task.concurrency_key,
+        overlap=task.overlap,
     )
     try:
         never_retry.parse(version.never_retry)

@@ -46,6 +46,7 @@ TASK_FIELDS = (
     "routing",
     "routing_key",
     "routing_workers",
+    "shards",
     "required_labels",
     "trigger_rule",
 )
