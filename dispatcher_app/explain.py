@@ -240,7 +240,7 @@ def _own_worker(run: Run, visible: QuerySet[Run], now: datetime) -> Gate:
     worker = Worker.objects.filter(pk=run.target_id).first()
     if worker is None or worker.state != WorkerState.ONLINE:
         values = {"name": worker.name if worker else run.target_id, "state": worker.state if worker else "gone"}
-        text = _("It was sent to the worker %(name)s, which is %(state)s; it goes to another one as soon as one will do.")
+        text = _("It was sent to the worker %(name)s, which is %(state)s; as soon as another one will do, it goes there.")
         return Gate("worker", False, text % values)
     busy = Run.objects.filter(state=RunState.RUNNING, worker_id=worker.pk).count()
     values = {"name": worker.name, "busy": busy, "slots": worker.slots}

@@ -1,7 +1,7 @@
 """One run becomes several as it is released: one for each worker (broadcast), or as many as its task says (shards).
 
-The run itself is part 0; the others are planned beside it, in the transaction that queues it, and pass the gates like any
-run. What waits for the run waits for all its parts, and what it has waited for is theirs, too.
+The run itself is part 0; the others are planned beside it, in the transaction that queues it, and pass the gates like
+any run. What waits for the run waits for all its parts, and what it has waited for is theirs, too.
 """
 
 from __future__ import annotations

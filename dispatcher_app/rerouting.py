@@ -27,8 +27,8 @@ _MAY_TAKE = (WorkerState.ONLINE, WorkerState.CORDONED)
 def find_stranded(now: datetime, *, is_empty: Callable[[str], bool], limit: int, actor: str) -> list[Released]:
     """Runs to be published again, to the worker that each has now.
 
-    A run whose worker takes no runs any more goes to another one, as its task chooses; where there is none it waits. One
-    whose message is lost goes to the same worker again. One that waits behind others of a worker that is busy goes to
+    A run whose worker takes no runs any more goes to another one, as its task chooses; where there is none it waits.
+    One whose message is lost goes to the same worker again. One that waits behind others of a worker that is busy goes to
     one that has room, where its task does not care which. A part of a broadcast is for its own worker: it waits while
     that is cordoned, and is cancelled once that has left.
     """

@@ -24,7 +24,7 @@ Turn = tuple[int, UUID]
 
 @dataclass(slots=True, eq=False)
 class Server:
-    """A worker that takes runs. `running`, and `queued` to it alone, are runs; `cpu` the percentage of its last beat."""
+    """A worker that takes runs. `running`, and `queued` to it alone, are runs; `cpu` is in percent, of its last beat."""
 
     id: UUID
     name: str

@@ -62,7 +62,8 @@ def check(
     if routing == Routing.SHARDS and shards is None:
         raise InvalidInput(shards=gettext("Say into how many runs it is split."))
     if routing in FANNING_OUT and overlap != "allow":
-        raise InvalidInput(overlap=gettext("One run becomes several that run at once: this needs the overlap policy allow."))
+        text = gettext("One run becomes several that run at once: this needs the overlap policy allow.")
+        raise InvalidInput(overlap=text)
 
 
 def _names(workers: object) -> list[str]:

@@ -12,7 +12,8 @@ from workers_app import lifecycle, messages
 log = structlog.get_logger(__name__)
 
 
-@shared_task(bind=True, name=messages.TASK_NAME, ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
+# Celery has no types.
+@shared_task(bind=True, name=messages.TASK_NAME, ignore_result=True)  # type: ignore[untyped-decorator]
 def execute_runs(self: Any, envelope: Any) -> None:
     """Execute the runs of an envelope; one that is not ours is dropped and counted."""
     try:

@@ -48,7 +48,9 @@ class PlaceShape(serializers.Serializer[Any]):
     """Where a run goes, and which part of which run it is."""
 
     target = serializers.UUIDField(
-        source="target_id", allow_null=True, help_text="The worker to which alone it was sent; null: to all of its pool."
+        source="target_id",
+        allow_null=True,
+        help_text="The worker to which alone it was sent; null: to all of its pool.",
     )
     shard_of = serializers.IntegerField(source="shard_of_id", allow_null=True)
     shard_index = serializers.IntegerField(allow_null=True, help_text="Counted from 0; null: it stands alone.")

@@ -170,7 +170,9 @@ def test_another_attempt_of_a_part_goes_to_its_own_worker():
     assert len(parts_of(id)) == 2 and parts_of(id)[-1].target_id == workers[1].pk
 
 
-@pytest.mark.parametrize(("state", "becomes"), [("cordoned", "queued"), ("draining", "cancelled"), ("lost", "cancelled")])
+@pytest.mark.parametrize(
+    ("state", "becomes"), [("cordoned", "queued"), ("draining", "cancelled"), ("lost", "cancelled")]
+)
 def test_a_part_waits_for_a_cordoned_worker_and_ends_with_one_that_leaves(state, becomes):
     make_worker("a")
     leaving = make_worker("b")

@@ -1,4 +1,4 @@
-"""Runs that go to one worker alone: released with their worker, explained where there is none, sent on where it left."""
+"""Runs that go to one worker alone: released with it, explained where there is none, sent on where it left."""
 
 from __future__ import annotations
 

@@ -188,7 +188,8 @@ def test_the_admin_asks_for_the_selected_workers_and_names_those_that_refuse(roo
     client = Client()
     client.force_login(root_user)
     chosen, gone, other = serving(), serving("offline"), serving()
-    for action, state in (("cordon_workers", "cordoned"), ("uncordon_workers", "online"), ("drain_workers", "draining")):
+    asked = {"cordon_workers": "cordoned", "uncordon_workers": "online", "drain_workers": "draining"}
+    for action, state in asked.items():
         form = {"action": action, "_selected_action": [str(chosen.pk), str(gone.pk)]}
         answer = client.post(page(Worker, "changelist"), form, follow=True)
         assert state_of(chosen) == state

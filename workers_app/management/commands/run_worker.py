@@ -29,7 +29,11 @@ class Command(BaseCommand):
         parser.add_argument("--concurrency", type=int, default=8, help="runs at once (default: %(default)s)")
         parser.add_argument("--name", default="", help="a name that lasts beyond a restart (default: a new one)")
         parser.add_argument(
-            "--label", action="append", default=[], metavar="NAME[=VALUE]", help="may be repeated; the value is true if left out"
+            "--label",
+            action="append",
+            default=[],
+            metavar="NAME[=VALUE]",
+            help="may be repeated; without a value it is true",
         )
         parser.add_argument("--warm", type=int, default=1, help="processes for callables started ahead")
         parser.add_argument("--with-dispatcher", action="store_true", help="run a dispatcher in the same process")
@@ -116,6 +120,6 @@ def _labels(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not LABEL_NAME.fullmatch(name) or name in KEYWORDS or not LABEL_VALUE.fullmatch(value):
-            raise CommandError(f"--label {pair!r} must look like NAME=VALUE, or NAME alone; a name begins with a letter.")
+            raise CommandError(f"--label {pair!r} must look like NAME=VALUE, or NAME; a name begins with a letter.")
         labels[name] = value if equals else "true"
     return labels
