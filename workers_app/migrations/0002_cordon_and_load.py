@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tasks_app', '0010_next_runs_in_order'),
+        ('tasks_app', '0001_initial'),
         ('workers_app', '0001_initial'),
     ]
 
