@@ -21,7 +21,7 @@ from tasks_app.models.run import RunType
 from tasks_app.models.schedule import ScheduleKind
 from tasks_app.pauses import pause_at
 from tasks_app.planning import Firing, plan_runs
-from tasks_app.services.schedule_rules import delayed, timing_of
+from tasks_app.services.schedule_rules import FIELDS, delayed, timing_of
 from tasks_app.texts import clipped
 from tasks_app.timing import Timing
 
@@ -33,22 +33,7 @@ _TICK = timedelta(microseconds=1)
 # What firing reads of a schedule and of its task: thousands of rows come at once, each with texts of people.
 _DUE_COLUMNS = (
     "task_id",
-    "kind",
-    "expression",
-    "interval_seconds",
-    "at",
-    "time_zone",
-    "dst_gap",
-    "dst_repeat",
-    "start_at",
-    "end_at",
-    "catch_up",
-    "catch_up_window_seconds",
-    "max_catch_up",
-    "jitter_seconds",
-    "calendar_id",
-    "calendar_action",
-    "start_deadline_seconds",
+    *(name for name in FIELDS if name != "note"),
     "next_fire_at",
     "task__name",
     "task__version_id",
