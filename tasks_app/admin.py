@@ -10,7 +10,7 @@ from django.contrib import admin
 from django.db.models import ForeignKey, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.translation import gettext as _t
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from access_app.actors import Actor
@@ -118,14 +118,14 @@ class ResourceAdmin(ServiceAdmin):
         def trip(actor: Actor, resource: Resource) -> None:
             resources.trip(actor, resource, now=timezone.now())
 
-        apply_verb(request, queryset, trip, lambda n: _t("%(n)d breakers: tripped.") % {"n": n})
+        apply_verb(request, queryset, trip, lambda n: gettext("Breakers tripped: %(n)d.") % {"n": n})
 
     @admin.action(description=_("Reset the breakers of the selected resources"), permissions=["change"])
     def reset_breakers(self, request: HttpRequest, queryset: QuerySet[Resource]) -> None:
         def reset(actor: Actor, resource: Resource) -> None:
             resources.reset(actor, resource, now=timezone.now())
 
-        apply_verb(request, queryset, reset, lambda n: _t("%(n)d breakers: reset.") % {"n": n})
+        apply_verb(request, queryset, reset, lambda n: gettext("Breakers reset: %(n)d.") % {"n": n})
 
 
 @admin.register(Task)
@@ -180,28 +180,28 @@ class TaskAdmin(ServiceAdmin):
         def pause(actor: Actor, task: Task) -> None:
             tasks.pause(actor, task, now=timezone.now())
 
-        apply_verb(request, queryset, pause, lambda n: _t("%(n)d tasks are paused.") % {"n": n})
+        apply_verb(request, queryset, pause, lambda n: gettext("Tasks paused: %(n)d.") % {"n": n})
 
     @admin.action(description=_("Drain the selected tasks"), permissions=["view"])
     def drain_tasks(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
         def drain(actor: Actor, task: Task) -> None:
             tasks.pause(actor, task, now=timezone.now(), mode=PauseMode.DRAIN)
 
-        apply_verb(request, queryset, drain, lambda n: _t("%(n)d tasks are being drained.") % {"n": n})
+        apply_verb(request, queryset, drain, lambda n: gettext("Tasks being drained: %(n)d.") % {"n": n})
 
     @admin.action(description=_("Resume the selected tasks"), permissions=["view"])
     def resume_tasks(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
         def resume(actor: Actor, task: Task) -> None:
             tasks.resume(actor, task, now=timezone.now())
 
-        apply_verb(request, queryset, resume, lambda n: _t("%(n)d tasks go on.") % {"n": n})
+        apply_verb(request, queryset, resume, lambda n: gettext("Tasks that go on: %(n)d.") % {"n": n})
 
     @admin.action(description=_("Run the selected tasks now"), permissions=["view"])
     def run_now(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
         def trigger(actor: Actor, task: Task) -> None:
             runs.trigger(actor, task, runs.Request(), now=timezone.now())
 
-        apply_verb(request, queryset, trigger, lambda n: _t("%(n)d runs are planned.") % {"n": n})
+        apply_verb(request, queryset, trigger, lambda n: gettext("Runs planned: %(n)d.") % {"n": n})
 
 
 @admin.register(Schedule)

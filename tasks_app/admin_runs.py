@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.translation import gettext as _t
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from access_app.actors import Actor
@@ -58,14 +58,16 @@ class RunAdmin(FoundByRunAdmin):
         def cancel(actor: Actor, run: Run) -> None:
             runs.cancel(actor, run, now=timezone.now())
 
-        apply_verb(request, queryset.select_related("task"), cancel, lambda n: _t("%(n)d runs: cancelled.") % {"n": n})
+        apply_verb(
+            request, queryset.select_related("task"), cancel, lambda n: gettext("Runs cancelled: %(n)d.") % {"n": n}
+        )
 
     @admin.action(description=_("Kill the selected runs"), permissions=["view"])
     def terminate_runs(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
         def kill(actor: Actor, run: Run) -> None:
             runs.terminate(actor, run, now=timezone.now())
 
-        apply_verb(request, queryset.select_related("task"), kill, lambda n: _t("%(n)d runs: killed.") % {"n": n})
+        apply_verb(request, queryset.select_related("task"), kill, lambda n: gettext("Runs killed: %(n)d.") % {"n": n})
 
 
 @admin.register(RunDependency)
