@@ -18,7 +18,7 @@ from tasks_app import ledger
 from tasks_app.catch_up import Stretch
 from tasks_app.fire_answers import answer_of
 from tasks_app.fires import Rule
-from tasks_app.models import Run, RunDependency, Schedule
+from tasks_app.models import Run, RunDependency, RunPeriod, Schedule
 from tasks_app.models.run import RunType
 from tasks_app.models.schedule import ScheduleKind
 
@@ -50,12 +50,16 @@ def _forgettable() -> QuerySet[Run]:
     """Runs that are over and have told so to all who wait for it, and that no live run and no rule looks back at."""
     below = RunDependency.objects.filter(upstream=OuterRef("pk"), downstream__finished_at=None)
     members = Run.objects.filter(finished_at=None, root=OuterRef("pk"))
+    within = {"start__lte": OuterRef("nominal_at"), "end__gt": OuterRef("nominal_at")}
+    awaited = RunPeriod.objects.filter(settled=False, upstream_task=OuterRef("task"), **within)
     reruns = Run.objects.filter(finished_at=None, rerun_of=OuterRef("pk"))
     # A fixed delay counts from the end of the newest run.
     delayed = Schedule.objects.filter(pk=OuterRef("schedule"), kind=ScheduleKind.FIXED_DELAY)
     newer = Run.objects.filter(schedule=OuterRef("schedule"), nominal_at__gt=OuterRef("nominal_at"))
     rows = Run.objects.filter(finished_at__isnull=False, tell_downstream=False, tell_limits=False)
-    return rows.filter(~Exists(below), ~Exists(members), ~Exists(reruns), ~Exists(delayed) | Exists(newer))
+    return rows.filter(
+        ~Exists(below), ~Exists(awaited), ~Exists(members), ~Exists(reruns), ~Exists(delayed) | Exists(newer)
+    )
 
 
 def _keep_answers(runs: Sequence[_Gone]) -> None:

@@ -17,7 +17,7 @@ from access_app.roles import Verb, require
 from tasks_app import executors
 from tasks_app.concurrency_keys import key_of
 from tasks_app.ending import ask_to_end
-from tasks_app.errors import BatchTooLarge, InvalidInput, WrongState
+from tasks_app.errors import BatchTooLarge, InvalidInput, NotFound, WrongState
 from tasks_app.macros import MacroError
 from tasks_app.models import Run, Task, TaskVersion
 from tasks_app.models.run import RunType
@@ -95,13 +95,19 @@ def _ask_to_end(actor: Actor, run: Run, now: datetime, *, kill: bool) -> Run:
 
 
 def rerun(actor: Actor, run: Run, *, now: datetime) -> Run:
-    """Plan a new run of the task's current version with the parameters of this one, which must be over."""
+    """Plan a new run of the task's current version with the parameters of this one, which must be over.
+
+    Raises WrongState when it is not, or the task takes no runs; NotFound when it was deleted meanwhile.
+    """
     require(actor, Verb.RUN, run.task.project_id)
     if run.state not in TERMINAL:
         raise WrongState(_("The run is %(state)s; it can be run again once it is over.") % {"state": run.state})
     require_taking_runs(run.task, now)
     firing = Firing(run.task, RunType.RERUN, now, nominal_at=run.nominal_at, params=run.params, rerun_of_id=run.pk)
     with transaction.atomic():
+        # Until the new run is there, which keeps this one: see forgetting.
+        if not Run.objects.select_for_update(no_key=True).filter(pk=run.pk).values_list("pk"):
+            raise NotFound
         (id,) = plan_runs([firing], now=now, actor=actor.name).run_ids
         assert id is not None
         audit.append(actor, "rerun", run, now=now, after={"run": id})

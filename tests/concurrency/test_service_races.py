@@ -218,6 +218,17 @@ def test_a_run_that_is_deleted_before_its_trigger_has_answered_is_not_found(seco
     assert runs.trigger(SYSTEM, task, runs.Request(idempotency_key="a"), now=NOW)[1]
 
 
+def test_a_run_that_is_deleted_before_it_is_run_again_is_not_found(second_connection):
+    task = make_task()
+    old, kept = (Run.objects.select_related("task").get(pk=id) for id in batch(task, "a", "b"))
+    for run in (old, kept):
+        bring(run.pk, RunState.SUCCEEDED)
+        run.refresh_from_db()
+    with deleting(second_connection, old.pk, before="FOR NO KEY UPDATE"), pytest.raises(NotFound):
+        runs.rerun(SYSTEM, old, now=NOW)
+    assert runs.rerun(SYSTEM, kept, now=NOW).rerun_of_id == kept.pk
+
+
 def test_batches_of_the_same_keys_in_another_order_do_not_wait_in_a_circle(hold, blocked, in_thread):
     task = make_task()
     first = hold(lambda: batch(task, "b"))

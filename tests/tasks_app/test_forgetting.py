@@ -9,14 +9,14 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from access_app.actors import system_actor
-from dispatcher_app.acceptance import accept_ended
+from dispatcher_app.acceptance import accept_ended, accept_periods
 from dispatcher_app.firing import fire_due, rearm
 from monitoring_app.invariants import check_invariants
 from tasks_app import fires
 from tasks_app.fire_counts import summary
 from tasks_app.fire_words import equation
 from tasks_app.forgetting import forget
-from tasks_app.models import LedgerEntry, Run, RunEvent, RunOutput, Schedule, Task
+from tasks_app.models import LedgerEntry, Run, RunEvent, RunOutput, Schedule, Task, TaskDependency
 from tasks_app.services import backfills, runs, schedules
 from tasks_app.states import RunState
 from tests.dispatcher_app.steps import DAY, MINUTE, NOON
@@ -169,6 +169,19 @@ def test_a_run_is_kept_while_one_below_it_or_planned_with_it_is_not_over():
     start(third)
     end(third)
     assert forget([root, second, third]) == 3
+
+
+def test_a_run_is_kept_while_another_waits_for_its_period():
+    load, report = make_task(), make_task()
+    TaskDependency.objects.create(upstream=load, downstream=report, period="day")
+    (waits,) = plan(report, nominal_at=NOON)
+    (awaited,), (before,) = plan(load, nominal_at=NOON), plan(load, nominal_at=NOON - DAY)
+    for id in (awaited, before):
+        bring(id, RunState.SUCCEEDED)
+    assert forget([awaited, before]) == 1
+    assert set(Run.objects.values_list("pk", flat=True)) == {waits, awaited}
+    assert accept_periods(NOON, actor=ACTOR) == 1
+    assert forget([awaited]) == 1
 
 
 def test_the_newest_run_of_a_fixed_delay_is_kept_because_the_next_counts_from_its_end():
