@@ -84,6 +84,9 @@ def ask(breaker: Breaker, *, live: int, now: datetime) -> tuple[Breaker, Decisio
         )
         live = 0
     if breaker.state is BreakerState.HALF_OPEN:
+        if breaker.changed_at is not None and breaker.changed_at > now:
+            # The clock was set back: what is released now would else count as released before the wave began.
+            breaker = replace(breaker, changed_at=now)
         return breaker, Decision(max(breaker.wave - breaker.wave_successes - live, 0))
     return breaker, Decision(None)
 

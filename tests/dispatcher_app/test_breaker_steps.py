@@ -181,6 +181,19 @@ def test_a_probe_that_says_nothing_of_the_target_is_followed_by_another(reason):
     assert state_of(resource) == "half_open"
 
 
+def test_with_the_clock_set_back_there_is_still_one_probe_and_it_is_heard():
+    task, resource = guarded()
+    tripped(task, resource)
+    first, second, *_rest = plan(task, 5)
+    assert tick(31) == [first]
+    work([first], F, 32, reason=Reason.WORKER_LOST)
+    assert tick(5) == [second], "the lost probe makes room for one"
+    assert tick(6) == tick(20) == []
+    work([second], S, 21)
+    assert len(tick(22)) == 2
+    assert state_of(resource) == "half_open"
+
+
 def test_runs_from_before_it_opened_are_no_probes_and_close_nothing():
     task, resource = guarded()
     early = plan(task, 2)

@@ -110,6 +110,15 @@ def test_one_probe_goes_alone():
     assert ask(probing, live=0, now=NOW) == (probing, Decision(1)), "a lost probe makes room for the next"
 
 
+def test_half_open_a_clock_that_was_set_back_lets_no_second_probe_through():
+    back = NOW - timedelta(hours=1)
+    began, decision = ask(half_open(), live=0, now=back)
+    assert (began.changed_at, decision) == (back, Decision(1)), "the wave begins anew: its probe counts by its release"
+    assert ask(began, live=1, now=back + SECOND) == (began, Decision(0))
+    again, decision = ask(half_open(), live=1, now=back)
+    assert (again, decision) == (began, Decision(0)), "a probe from before the clock was set back counts as well"
+
+
 def test_a_failed_probe_opens_it_again_for_longer():
     opened = after("f", half_open())
     assert (opened.state, opened.open_until) == (OPEN, NOW + timedelta(seconds=60))
