@@ -8,8 +8,7 @@ from django.db.models import QuerySet
 
 from dispatcher_app.models import Dispatcher
 from monitoring_app.health import DISPATCHER_SILENCE
-from workers_app.api.workers import HOLDING_A_LEASE
-from workers_app.models import Worker
+from workers_app.models import HOLDING_A_LEASE, Worker
 
 
 def dispatchers(now: datetime) -> QuerySet[Dispatcher]:

@@ -32,3 +32,18 @@ def span(value: timedelta | float | None) -> str:
 def grouped(count: int) -> str:
     """`12,480`: the same grouping in every language, as in logs and metrics."""
     return f"{count:,}"
+
+
+def percent(value: float) -> str:
+    """`4 %`, `0.4 %` below one: a share of a hundred."""
+    return f"{value:.1f} %" if 0 < value < 1 else f"{value:.0f} %"
+
+
+def size(count: int) -> str:
+    """Bytes as `512 B`, `1.5 KiB`, `93.4 MiB`."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"

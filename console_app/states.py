@@ -49,6 +49,7 @@ LOOKS: dict[str, Look] = {
     "half_open": Look("◔", pgettext_lazy("circuit breaker", "trying again"), "late"),
     "open": Look("✕", pgettext_lazy("circuit breaker", "tripped"), "bad"),
     "online": Look("●", pgettext_lazy("worker", "online"), "good"),
+    "cordoned": Look("‖", pgettext_lazy("worker", "cordoned"), "held"),
     "draining": Look("◔", pgettext_lazy("worker", "draining"), "late"),
     "offline": Look("■", pgettext_lazy("worker", "offline"), "stopped"),
 }

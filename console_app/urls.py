@@ -66,5 +66,9 @@ urlpatterns = [
     path("resources/<int:pk>/trip", limits.resource_trip, name="resource_trip"),
     path("resources/<int:pk>/reset", limits.resource_reset, name="resource_reset"),
     path("workers/", workers.worker_list, name="workers"),
+    path("workers/<uuid:pk>/", workers.worker_page, name="worker"),
+    path("workers/<uuid:pk>/cordon", workers.cordon, name="worker_cordon"),
+    path("workers/<uuid:pk>/uncordon", workers.uncordon, name="worker_uncordon"),
+    path("workers/<uuid:pk>/drain", workers.drain, name="worker_drain"),
     *signing.urlpatterns,
 ]

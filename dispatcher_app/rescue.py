@@ -19,11 +19,10 @@ from tasks_app.models import Run
 from tasks_app.moves import Outcome
 from tasks_app.retry import POISON_LIMIT
 from tasks_app.states import Reason, RunState
-from workers_app.models import Worker, WorkerState
+from workers_app.models import HOLDING_A_LEASE, Worker, WorkerState
 
 log = structlog.get_logger(__name__)
 BATCH = 2000
-ALIVE = (WorkerState.ONLINE, WorkerState.DRAINING)
 LONGEST_SWEEP = timedelta(minutes=5)
 
 
@@ -44,7 +43,7 @@ def expire_leases(database_now: datetime) -> int:
 
     A worker that comes back later finds its row lost and ends itself; a restart is a new row.
     """
-    expired = Worker.objects.filter(state__in=ALIVE, lease_until__lt=database_now)
+    expired = Worker.objects.filter(state__in=HOLDING_A_LEASE, lease_until__lt=database_now)
     names = list(expired.values_list("name", flat=True))
     if not names:
         return 0

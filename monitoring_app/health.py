@@ -21,8 +21,7 @@ from rest_framework.response import Response
 from access_app.api.views import ApiView
 from dispatcher_app.models import Dispatcher
 from tasks_app.rowset import database_now
-from workers_app.api.workers import HOLDING_A_LEASE
-from workers_app.models import Worker
+from workers_app.models import HOLDING_A_LEASE, Worker
 
 OK = "ok"
 BROKER_SECONDS = 2.0

@@ -30,8 +30,7 @@ from tasks_app.models import Resource, Run
 from tasks_app.models.run import RunType
 from tasks_app.rowset import database_now
 from tasks_app.states import TERMINAL, UNSUCCESSFUL, RunState
-from workers_app.api.workers import HOLDING_A_LEASE
-from workers_app.models import Worker
+from workers_app.models import HOLDING_A_LEASE, Worker
 
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 LOOKED_BACK, SHORT_LOOK = timedelta(days=1), timedelta(minutes=10)

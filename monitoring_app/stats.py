@@ -24,8 +24,8 @@ from tasks_app.queries import counts_by_state, runs_visible_to
 from tasks_app.rowset import database_now
 from tasks_app.states import LIVE, RunState
 from tasks_app.statistics import dispatch_delays_ms, throughput_per_minute
-from workers_app.api.workers import HOLDING_A_LEASE, workers_visible_to
-from workers_app.models import WorkerState
+from workers_app.models import HOLDING_A_LEASE, WorkerState
+from workers_app.services import workers_visible_to
 
 T = TypeVar("T")
 # A value that took this long (seconds) to compute is used again for REST times as long: a scrape or a dashboard then
@@ -91,7 +91,7 @@ def pool_loads(runs: QuerySet[Run], now: datetime) -> list[dict[str, Any]]:
 def worker_counts(actor: Actor, now: datetime) -> dict[str, int]:
     """Workers with a lease, by state; those whose lease has run out are `lost`. Workers that left are not counted."""
     rows = workers_visible_to(actor).filter(state__in=HOLDING_A_LEASE).values_list("state", "lease_until", "slots")
-    counts = {WorkerState.ONLINE.value: 0, WorkerState.DRAINING.value: 0, WorkerState.LOST.value: 0, "slots": 0}
+    counts = {state.value: 0 for state in (*HOLDING_A_LEASE, WorkerState.LOST)} | {"slots": 0}
     for state, lease_until, slots in rows:
         alive = lease_until > now
         counts[str(state) if alive else WorkerState.LOST.value] += 1

@@ -27,8 +27,10 @@ from workers_app import hosts
 from workers_app.doorbell import Message, Publisher
 from workers_app.execution import Execution
 from workers_app.jobs import Control
+from workers_app.load import Gauge
 from workers_app.messages import Pair
-from workers_app.models import Worker, WorkerState
+from workers_app.models import HOLDING_A_LEASE, Worker, WorkerState
+from workers_app.orders import Orders
 from workers_app.reaper import reaper
 from workers_app.strays import end_strays
 
@@ -51,15 +53,17 @@ class LeaseLost(Exception):
 class Node:
     """This worker process: its row, its execution, its threads."""
 
-    def __init__(self, *, pool: Pool, slots: int, labels: dict[str, str]) -> None:
+    def __init__(self, *, pool: Pool, slots: int, labels: dict[str, str], name: str = "") -> None:
         self.id = uuid.uuid4()
         self.pool, self.slots, self._labels = pool, slots, labels
-        self.name = f"{socket.gethostname()}-{os.getpid()}-{self.id.hex[:6]}"
+        self.name = name or f"{socket.gethostname()}-{os.getpid()}-{self.id.hex[:6]}"
         self._publisher = Publisher()
         self._publisher_lock = threading.Lock()
         self.execution = Execution(
             worker_id=self.id, actor=f"worker {self.name}", ring=self._ring, holds_lease=self._holds_lease
         )
+        self.orders = Orders(self.execution)
+        self._gauge = Gauge()
         self._lease_end = 0.0
         # Runs that are ours by the database and not under way here, with the time at which that was first seen.
         self._strays: dict[Pair, float] = {}
@@ -95,17 +99,20 @@ class Node:
         self.execution.execute(pairs, self.pool.name)
 
     def beat(self) -> None:
-        """Renew the lease. Raises LeaseLost when it is not ours to renew any more."""
+        """Renew the lease, tell the load and do what is asked through the row. Raises LeaseLost when the lease is not
+        ours to renew any more."""
         # Before the question: the lease that we believe in must not end after the one that others see.
         asked_at = time.monotonic()
-        now = rowset.database_now()
-        alive = Worker.objects.filter(pk=self.id, state__in=(WorkerState.ONLINE, WorkerState.DRAINING))
-        if alive.update(beat_at=now, lease_until=now + _lease()) == 0:
+        now, load = rowset.database_now(), self._gauge.read(len(self.execution.active))
+        alive = Worker.objects.filter(pk=self.id, state__in=HOLDING_A_LEASE)
+        if alive.update(beat_at=now, lease_until=now + _lease(), **load._asdict()) == 0:
             raise LeaseLost
         self._lease_end = asked_at + settings.SCHEDULER_LEASE_SECONDS
+        if (state := alive.values_list("state", flat=True).first()) is not None:
+            self.orders.obey(state)
 
     def watch(self) -> None:
-        """End what was cancelled, and what is not ours any more."""
+        """End what was cancelled, and what is not ours any more; leave when drained."""
         mine = dict(self.execution.active)
         rows = Run.objects.filter(worker_id=self.id, state=RunState.RUNNING)
         columns = ("pk", "attempt", "cancel_requested_at", "terminate_requested_at")
@@ -118,6 +125,7 @@ class Node:
             elif kill is not None or asked is not None:
                 active.control.end(Control.KILL if kill is not None else Control.CANCEL)
         self._look_for_strays({(pk, attempt) for pk, (attempt, _asked, _kill) in found.items()})
+        self.orders.leave_when_idle()
 
     def _look_for_strays(self, running: set[Pair]) -> None:
         """Hand back what the database has held for ours for some seconds although it is not under way here."""
@@ -136,6 +144,7 @@ class Node:
 
     def drain(self, seconds: float) -> None:
         """Take nothing new; let runs end for `seconds`, then end them and hand them back; sign off."""
+        self.orders.stand_down()
         self._set_state(WorkerState.DRAINING)
         self.execution.stop_claiming()
         log.info("draining", runs=len(self.execution.active), seconds=seconds)
@@ -164,7 +173,7 @@ class Node:
         try:
             now = rowset.database_now()
             stopped = {"stopped_at": now} if state == WorkerState.OFFLINE else {}
-            alive = Worker.objects.filter(pk=self.id, state__in=(WorkerState.ONLINE, WorkerState.DRAINING))
+            alive = Worker.objects.filter(pk=self.id, state__in=HOLDING_A_LEASE)
             alive.update(state=state, **stopped)
             nudge()
         except DatabaseFault as error:

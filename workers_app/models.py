@@ -12,9 +12,14 @@ from tasks_app.models import Pool
 
 class WorkerState(models.TextChoices):
     ONLINE = "online", _("online")
+    CORDONED = "cordoned", _("cordoned")
     DRAINING = "draining", _("draining")
     OFFLINE = "offline", _("offline")
     LOST = "lost", _("lost")
+
+
+# A worker in one of these beats, or is to be found dead by its lease.
+HOLDING_A_LEASE = (WorkerState.ONLINE, WorkerState.CORDONED, WorkerState.DRAINING)
 
 
 class Worker(models.Model):
@@ -33,6 +38,11 @@ class Worker(models.Model):
     beat_at = models.DateTimeField(_("last beat"))
     lease_until = models.DateTimeField(_("lease until"))
     stopped_at = models.DateTimeField(_("stopped at"), null=True)
+    # As of the last beat; None where it could not be measured. Percentages are of the whole machine.
+    slots_used = models.PositiveIntegerField(_("slots in use"), default=0)
+    cpu_percent = models.FloatField(_("processors in use, %"), null=True)
+    memory_percent = models.FloatField(_("memory in use, %"), null=True)
+    memory_bytes = models.BigIntegerField(_("memory of the worker itself, bytes"), null=True)
 
     class Meta:
         verbose_name = _("worker")
@@ -43,7 +53,7 @@ class Worker(models.Model):
             models.Index(
                 fields=("lease_until",),
                 name="worker_lease",
-                condition=models.Q(state__in=[WorkerState.ONLINE, WorkerState.DRAINING]),
+                condition=models.Q(state__in=HOLDING_A_LEASE),
             ),
         )
 

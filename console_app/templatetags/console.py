@@ -60,6 +60,16 @@ def grouped(count: int | None) -> str:
     return "–" if count is None else formats.grouped(count)
 
 
+@register.filter
+def percent(value: float | None) -> str:
+    return "–" if value is None else formats.percent(value)
+
+
+@register.filter
+def size(count: int | None) -> str:
+    return "–" if count is None else formats.size(count)
+
+
 @register.simple_tag
 def when(value: datetime | None, mode: str = "full") -> SafeString | str:
     """An instant as `<time>`: written in UTC here, rewritten by the browser in the reader's zone.

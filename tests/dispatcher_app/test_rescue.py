@@ -30,7 +30,7 @@ from tests.tasks_app.making import (
     start,
     state_of,
 )
-from workers_app.models import Worker, WorkerState
+from workers_app.models import HOLDING_A_LEASE, Worker, WorkerState
 
 pytestmark = pytest.mark.django_db
 
@@ -78,7 +78,7 @@ def test_a_run_without_a_live_worker_waits_again_or_is_lost(state, retry, expect
     assert recover() == 0
 
 
-@pytest.mark.parametrize("state", [WorkerState.ONLINE, WorkerState.DRAINING])
+@pytest.mark.parametrize("state", HOLDING_A_LEASE)
 def test_a_live_workers_runs_are_not_touched(state):
     mine = running_on(make_worker(state=state), retry_on_lost=True)
     (queued,) = plan(make_task())

@@ -134,7 +134,7 @@ def test_stats_count_what_the_asker_may_see(api, alice, charlie, history):
     assert set(stats["runs"]) == {state.value for state in RunState}
     assert stats["throughput_per_minute"] == 0.4
     assert stats["dispatch_delay_ms"] == {"p50": 2000.0, "p99": 4000.0}
-    assert stats["workers"] == {"online": 1, "draining": 0, "lost": 0, "slots": 4}
+    assert stats["workers"] == {"online": 1, "cordoned": 0, "draining": 0, "lost": 0, "slots": 4}
     assert stats["pools"]["default"]["queued"] == 1 and stats["pools"]["default"]["oldest_queued_seconds"] > 29
     assert sum(api(charlie).get("/api/system/stats").json()["runs"].values()) == 0
 

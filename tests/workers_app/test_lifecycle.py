@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -61,6 +62,39 @@ def test_a_worker_registers_with_a_lease_and_renews_it(node):
     Worker.objects.filter(pk=node.id).update(lease_until=row.started_at)
     node.beat()
     assert worker_row(node).lease_until > rowset.database_now() + timedelta(seconds=5)
+
+
+def test_a_beat_tells_the_load(node):
+    under_way(node, 1)
+    node.beat()
+    row = worker_row(node)
+    assert row.slots_used == 1
+    assert row.memory_bytes is not None and row.memory_percent is not None
+    node.execution.active.clear()
+
+
+def test_a_worker_that_is_cordoned_through_its_row_refuses_from_its_next_beat_on_until_it_is_called_back(node):
+    for state, refuses in ((WorkerState.CORDONED, True), (WorkerState.ONLINE, False)):
+        Worker.objects.filter(pk=node.id).update(state=state)
+        assert node.execution.refusing is not refuses
+        node.beat()
+        assert node.execution.refusing is refuses
+        assert worker_row(node).state == state
+
+
+def test_a_worker_that_is_asked_to_drain_through_its_row_ends_its_process_when_its_runs_are_over(node, monkeypatch):
+    ended: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda _pid, number: ended.append(number))
+    under_way(node, 1)
+    Worker.objects.filter(pk=node.id).update(state=WorkerState.DRAINING)
+    node.beat()
+    node.orders.leave_when_idle()
+    assert node.execution.refusing and ended == []
+    node.execution.active.clear()
+    node.watch()
+    assert ended == [signal.SIGTERM]
+    node.drain(0.1)
+    assert ended == [signal.SIGTERM] and worker_row(node).state == WorkerState.OFFLINE
 
 
 @pytest.mark.parametrize("gone", ["lost", "offline", "deleted"])

@@ -1,39 +1,54 @@
-"""Workers: list and one."""
+"""Workers: list and one, and what can be asked of them."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 from uuid import UUID
 
 import django_filters
-from django.db.models import Count, QuerySet
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from access_app.actors import Actor
 from access_app.api.fields import InstantField
 from access_app.api.views import ApiView, ListView
-from access_app.roles import visible_project_ids
-from tasks_app.models import Run
+from tasks_app.api.bodies import EmptyBody
+from tasks_app.api.runs import WRONG_STATE
 from tasks_app.queries import get_visible
 from tasks_app.rowset import database_now
-from tasks_app.states import RunState
-from workers_app.models import Worker, WorkerState
-
-HOLDING_A_LEASE = (WorkerState.ONLINE, WorkerState.DRAINING)
+from workers_app import services
+from workers_app.models import HOLDING_A_LEASE, Worker, WorkerState
+from workers_app.services import shown_state, workers_visible_to
 
 
 class WorkerFilter(django_filters.FilterSet):
     pool = django_filters.CharFilter(field_name="pool__name", label=_("pool"))
     host = django_filters.CharFilter(label=_("host"))
+    name = django_filters.CharFilter(label=_("name"))
+    state = django_filters.ChoiceFilter(choices=WorkerState.choices, method="in_state", label=_("state"))
 
     class Meta:
         model = Worker
         fields: tuple[str, ...] = ()
+
+    def in_state(self, rows: QuerySet[Worker], _name: str, state: str) -> QuerySet[Worker]:
+        """By the state that is shown: without its lease no worker is anything but lost."""
+        now = database_now()
+        if state == WorkerState.LOST:
+            return rows.filter(Q(state=state) | Q(state__in=HOLDING_A_LEASE, lease_until__lte=now))
+        found = rows.filter(state=state)
+        return found.filter(lease_until__gt=now) if state in HOLDING_A_LEASE else found
+
+
+class LoadSerializer(serializers.Serializer[Any]):
+    slots_used = serializers.IntegerField()
+    cpu_percent = serializers.FloatField(allow_null=True, help_text="Of all processors of its machine.")
+    memory_percent = serializers.FloatField(allow_null=True, help_text="Of the memory of its machine.")
+    memory_bytes = serializers.IntegerField(allow_null=True, help_text="Held by the worker, without its runs.")
 
 
 class WorkerSerializer(serializers.Serializer[Any]):
@@ -43,11 +58,12 @@ class WorkerSerializer(serializers.Serializer[Any]):
     pid = serializers.IntegerField()
     pool = serializers.CharField(source="pool.name")
     slots = serializers.IntegerField()
-    running = serializers.SerializerMethodField()
+    running = serializers.SerializerMethodField(help_text="Runs that it executes now.")
+    load = LoadSerializer(source="*", help_text="As of the last beat; null where it could not be measured.")
     labels = serializers.DictField()
     code_version = serializers.CharField()
     state = serializers.SerializerMethodField(
-        help_text="online, draining, offline, or lost once its lease has run out."
+        help_text="online, cordoned, draining, offline, or lost once its lease has run out."
     )
     started_at = InstantField()
     beat_at = InstantField()
@@ -79,20 +95,43 @@ class WorkerView(ApiView):
         return Response(_rendered([get_visible(workers_visible_to(self.actor), str(worker_id))])[0])
 
 
-def workers_visible_to(actor: Actor) -> QuerySet[Worker]:
-    """All workers for whoever has a role in some project: workers are shared between projects."""
-    return Worker.objects.none() if visible_project_ids(actor) == [] else Worker.objects.select_related("pool")
+class _WorkerVerbView(ApiView):
+    verb: ClassVar[Callable[..., Worker]]
+
+    def act(self, worker_id: UUID) -> Response:
+        actor = self.actor
+        worker = get_visible(workers_visible_to(actor), str(worker_id))
+        self.read(EmptyBody)
+        return Response(_rendered([type(self).verb(actor, worker, now=self.now)])[0])
 
 
-def shown_state(worker: Worker, now: datetime) -> str:
-    """The state as it is now: a worker whose lease has run out is lost, whether or not a dispatcher has noted it."""
-    if worker.state in HOLDING_A_LEASE and worker.lease_until <= now:
-        return WorkerState.LOST.value
-    return str(worker.state)
+class CordonView(_WorkerVerbView):
+    verb = staticmethod(services.cordon)
+
+    @extend_schema(operation_id="workers_cordon", request=EmptyBody, responses={200: WorkerSerializer, **WRONG_STATE})
+    def post(self, request: Request, worker_id: UUID) -> Response:  # noqa: ARG002
+        """Let it take nothing new, from its next beat on; what runs on it goes on."""
+        return self.act(worker_id)
+
+
+class UncordonView(_WorkerVerbView):
+    verb = staticmethod(services.uncordon)
+
+    @extend_schema(operation_id="workers_uncordon", request=EmptyBody, responses={200: WorkerSerializer, **WRONG_STATE})
+    def post(self, request: Request, worker_id: UUID) -> Response:  # noqa: ARG002
+        """Let a cordoned worker take runs again."""
+        return self.act(worker_id)
+
+
+class DrainView(_WorkerVerbView):
+    verb = staticmethod(services.drain)
+
+    @extend_schema(operation_id="workers_drain", request=EmptyBody, responses={200: WorkerSerializer, **WRONG_STATE})
+    def post(self, request: Request, worker_id: UUID) -> Response:  # noqa: ARG002
+        """Let it finish what runs on it, take nothing new, and leave. This cannot be taken back."""
+        return self.act(worker_id)
 
 
 def _rendered(workers: list[Worker]) -> list[Any]:
-    ids = [worker.pk for worker in workers]
-    live = Run.objects.filter(state=RunState.RUNNING, worker_id__in=ids).order_by().values_list("worker_id")
-    context = {"running": dict(live.annotate(n=Count("pk"))), "now": database_now()}
+    context = {"running": services.running_on(worker.pk for worker in workers), "now": database_now()}
     return list(WorkerSerializer(workers, many=True, context=context).data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from typing import Any
@@ -13,8 +14,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tasks_app.models import Pool
 from workers_app import hosts, lifecycle, messages
+from workers_app.listening import QueueListening
 
 log = structlog.get_logger("worker")
+WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 class Command(BaseCommand):
@@ -23,6 +26,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--pool", default="default", help="the pool whose runs it takes (default: %(default)s)")
         parser.add_argument("--concurrency", type=int, default=8, help="runs at once (default: %(default)s)")
+        parser.add_argument("--name", default="", help="a name that lasts beyond a restart (default: a new one)")
         parser.add_argument("--label", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
         parser.add_argument("--warm", type=int, default=1, help="processes for callables started ahead")
         parser.add_argument("--with-dispatcher", action="store_true", help="run a dispatcher in the same process")
@@ -33,7 +37,11 @@ class Command(BaseCommand):
             raise CommandError(f"There is no pool {options['pool']!r}; create it through the API or in the admin.")
         if options["concurrency"] < 1:
             raise CommandError("--concurrency must be 1 or more.")
-        node = lifecycle.Node(pool=pool, slots=options["concurrency"], labels=_labels(options["label"]))
+        if options["name"] and not WORKER_NAME.fullmatch(options["name"]):
+            raise CommandError("--name has 1 to 200 letters, digits, dots, dashes and underscores.")
+        node = lifecycle.Node(
+            pool=pool, slots=options["concurrency"], labels=_labels(options["label"]), name=options["name"]
+        )
         lifecycle.become(node)
         _consume(node, dispatcher=options["with_dispatcher"], warm=options["warm"])
 
@@ -55,7 +63,7 @@ def _consume(node: lifecycle.Node, *, dispatcher: bool, warm: int) -> None:
     threading.Thread(target=hosts.pool.warm, args=(warm,), name="worker-warm", daemon=True).start()
     worker = app.Worker(
         # A fresh name per start: brokers bind control queues to it, and a dead namesake would lock us out.
-        hostname=f"worker@{node.name}",
+        hostname=f"worker@{node.id}",
         pool="threads",
         concurrency=node.slots,
         loglevel="WARNING",
@@ -65,6 +73,7 @@ def _consume(node: lifecycle.Node, *, dispatcher: bool, warm: int) -> None:
         without_heartbeat=True,
         task_events=False,
     )
+    node.orders.listening = QueueListening(worker, [queue.name])
     with _dispatcher_beside(dispatcher):
         worker.start()
     raise SystemExit(worker.exitcode or 0)

@@ -1,0 +1,74 @@
+"""Real workers that are cordoned, drained and chosen: who takes what, and who leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
+BEAT = {"SCHEDULER_HEARTBEAT_SECONDS": "0.5"}
+
+
+class People:
+    """What somebody does over the API of a stack."""
+
+    def __init__(self, stack: Any) -> None:
+        self.stack, self.api = stack, stack.web()
+
+    @property
+    def ids(self) -> dict[str, str]:
+        return {worker["name"]: worker["id"] for worker in self.api.get("/api/workers").json()["results"]}
+
+    def task(self, name: str, command: str, **fields: Any) -> int:
+        made = self.api.post("/api/tasks", json={"name": name, "executor": "shell", "command": command, **fields})
+        assert made.status_code == 201, made.text
+        return int(made.json()["id"])
+
+    def run(self, task_id: int) -> str:
+        return f"/api/runs/{self.api.post(f'/api/tasks/{task_id}/trigger', json={}).json()['id']}"
+
+    def get(self, path: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.api.get(path).json()
+        return found
+
+    def ended(self, path: str) -> dict[str, Any]:
+        self.stack.wait_for("the run to end", lambda: self.get(path)["finished_at"], 30)
+        return self.get(path)
+
+    def started(self, path: str) -> None:
+        self.stack.wait_for("the run to start", lambda: self.get(path)["state"] == "running", 20)
+
+    def ask(self, name: str, verb: str) -> None:
+        """Ask the worker, and wait until it has surely heard: for the second beat from now."""
+        path = f"/api/workers/{self.ids[name]}"
+        assert self.api.post(f"{path}/{verb}").status_code == 200
+        for _ in range(2):
+            seen = self.get(path)["beat_at"]
+            self.stack.wait_for("a beat", lambda seen=seen: self.get(path)["beat_at"] != seen, 10)
+
+
+def test_a_cordoned_worker_takes_nothing_and_a_drained_one_finishes_and_leaves_without_losing_a_run(process_stack):
+    process_stack.dispatcher()
+    first = process_stack.worker("--name", "first", **BEAT)
+    process_stack.worker("--name", "second", **BEAT)
+    people = People(process_stack)
+    short, long = people.task("short", "true"), people.task("long", "sleep 3")
+    people.ask("first", "cordon")
+    assert {people.ended(people.run(short))["worker_name"] for _ in range(4)} == {"second"}
+    people.ask("first", "uncordon")
+    people.ask("second", "cordon")
+    assert {people.ended(people.run(short))["worker_name"] for _ in range(4)} == {"first"}
+
+    on_first = people.run(long)
+    people.started(on_first)
+    people.ask("first", "drain")
+    assert people.get(on_first)["state"] == "running" and first.process.poll() is None
+    waiting = people.run(short)
+    assert people.ended(on_first)["state"] == "succeeded"
+    assert first.process.wait(20) == 0
+    assert people.get(f"/api/workers/{people.ids['first']}")["state"] == "offline"
+    assert people.get(waiting)["started_at"] is None
+    people.ask("second", "uncordon")
+    assert people.ended(waiting)["worker_name"] == "second"
+    assert process_stack.rows("select count(*) from tasks_app_run where state <> 'succeeded' or attempt <> 1") == [(0,)]
