@@ -16,12 +16,13 @@ from tasks_app.errors import InvalidInput
 from tasks_app.executors import EXECUTORS
 from tasks_app.models import Pool, Project, Task, TaskVersion
 from tasks_app.models.task import Overlap
+from tasks_app.routing import Routing
 from tasks_app.services import runs, tasks
 from tasks_app.services.task_resources import amounts_of
 
 # Fields of the form for the three parts of never_retry.
 NEVER = {"never_exit_codes": "exit_codes", "never_exceptions": "exceptions", "never_statuses": "statuses"}
-KEPT_WHEN_EMPTY = ("weight", "max_concurrent_per_key", "retry_cap_seconds")
+KEPT_WHEN_EMPTY = ("weight", "max_concurrent_per_key", "retry_cap_seconds", "routing")
 _NUMBER = re.compile(r"-?[0-9]{1,9}")
 _AMOUNT = re.compile(r"([a-z0-9][a-z0-9_-]*)(?:\s*[\s:=]\s*([0-9]{1,9}))?")
 
@@ -152,6 +153,29 @@ class TaskForm(forms.Form):
     resources = AmountsField(
         label=_("Resources"), required=False, help_text=_("Names, with the amount where it is not 1: warehouse 2, api")
     )
+    routing = forms.ChoiceField(
+        label=_("Routing"), required=False, choices=Routing.choices, initial=Routing.ANY, help_text=_("Of its pool.")
+    )
+    routing_key = forms.CharField(
+        label=_("Parameter that is the key"),
+        required=False,
+        max_length=100,
+        widget=forms.TextInput(attrs=MONO),
+        help_text=_("For one worker for each key; empty: the concurrency key."),
+    )
+    routing_workers = WordsField(
+        label=_("Names of workers"), help_text=_("For a named worker, or in order for the first that is online.")
+    )
+    shards = forms.IntegerField(
+        label=_("Number of runs"), required=False, min_value=1, help_text=_("For several runs; each knows its number.")
+    )
+    required_labels = forms.CharField(
+        label=_("Required labels"),
+        required=False,
+        max_length=500,
+        widget=forms.TextInput(attrs={**MONO, "placeholder": "gpu and zone in (a, b)"}),
+        help_text=_("What a worker must have; others get none of its runs."),
+    )
     etag = forms.CharField(required=False, widget=forms.HiddenInput)
 
     MORE_LIMITS = (
@@ -164,6 +188,7 @@ class TaskForm(forms.Form):
         "rate_window_seconds",
         "resources",
     )
+    WORKERS = ("routing", "routing_key", "routing_workers", "shards", "required_labels")
     RETRIES = (
         "retry_cap_seconds",
         "retry_jitter",
@@ -185,10 +210,14 @@ class TaskForm(forms.Form):
     def opens_retries(self) -> bool:
         return self._says_something(self.RETRIES)
 
+    @property
+    def opens_workers(self) -> bool:
+        return self._says_something(self.WORKERS)
+
     def _says_something(self, names: Sequence[str]) -> bool:
         def typed(name: str) -> str:
             value = self[name].value()
-            return "" if value is None or value is False else str(value)
+            return "" if value is None or value is False or value == [] else str(value)
 
         def usual(name: str) -> str:
             value = self.fields[name].initial
@@ -201,6 +230,7 @@ class TaskForm(forms.Form):
         values = {name: value for name, value in self.cleaned_data.items() if name not in ("etag", *NEVER)}
         values["priority"] = runs.priority_number(values["priority"])
         values["schedule"] = values["schedule"] or None
+        values["routing"] = values["routing"] or None
         values["never_retry"] = self._never_retry()
         # Left empty, they stay as they are.
         return {name: value for name, value in values.items() if value is not None or name not in KEPT_WHEN_EMPTY}

@@ -223,9 +223,15 @@ def _settling(limit: int) -> list[_Judged]:
             SELECT DISTINCT coalesce(upstream_task_id, 0) AS task_id, start, "end", policy
             FROM tasks_app_runperiod WHERE NOT settled),
         judged AS MATERIALIZED (
-            SELECT windows.*, coalesce((SELECT last.state FROM tasks_app_run AS last
+            SELECT windows.*, coalesce((
+                SELECT CASE WHEN last.state = 'succeeded' THEN coalesce((
+                        SELECT part.state FROM tasks_app_run AS part
+                        WHERE part.shard_of_id = last.id AND part.state <> 'succeeded' ORDER BY part.id LIMIT 1),
+                    last.state) ELSE last.state END
+                FROM tasks_app_run AS last
                 WHERE last.task_id = windows.task_id AND last.nominal_at >= windows.start
-                AND last.nominal_at < windows."end" ORDER BY last.nominal_at DESC, last.id DESC LIMIT 1), '') AS state
+                AND last.nominal_at < windows."end" AND last.shard_of_id IS NULL
+                ORDER BY last.nominal_at DESC, last.id DESC LIMIT 1), '') AS state
             FROM windows)
         SELECT period.id, period.run_id, period.upstream_task_id, judged.policy, judged.state
         FROM judged

@@ -9,17 +9,19 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from uuid import UUID
 
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
 from dispatcher_app import gate_texts, holders
 from dispatcher_app.acceptance import judge_run, open_periods
-from dispatcher_app.gates import Opening, openings
+from dispatcher_app.gates import Opening, labels, openings, target
 from dispatcher_app.holders import Holder
 from dispatcher_app.lanes import Lane, lane_of
 from dispatcher_app.limits import Room, measure
 from dispatcher_app.release import Selection, select
+from dispatcher_app.routes import load as load_routes
 from tasks_app.dependencies import Verdict
 from tasks_app.models import Run
 from tasks_app.pauses import pause_at
@@ -36,6 +38,8 @@ SHARED = (
     "resource_breaker",
     "rate",
     "backfill",
+    "labels",
+    "routing",
 )
 
 
@@ -76,7 +80,7 @@ def explain(run: Run, now: datetime, *, visible: QuerySet[Run] | None = None) ->
     if run.state == RunState.WAITING:
         return Explanation(run.state, list(_waiting(run, now, visible)))
     if run.state == RunState.QUEUED:
-        return Explanation(run.state, [_state(run), _worker(run, run.pool_id, run.pool.name, visible, now)])
+        return Explanation(run.state, list(_queued(run, now, visible)))
     return Explanation(run.state, [_state(run)])
 
 
@@ -91,6 +95,18 @@ def _waiting(run: Run, now: datetime, visible: QuerySet[Run]) -> Iterator[Gate]:
     yield from shared
     yield _turn(run, selection, all(gate.open for gate in own + shared))
     yield _worker(run, lane.task.pool_id, lane.task.pool, visible, now)
+
+
+def _queued(run: Run, now: datetime, visible: QuerySet[Run]) -> Iterator[Gate]:
+    yield _state(run)
+    if run.target_id is None:
+        yield _worker(run, run.pool_id, run.pool.name, visible, now)
+        return
+    lane = lane_of(run)
+    routes = Room(now, routes=load_routes([run.task_id]))
+    for opening in (*labels(lane, routes), *target(lane, routes)):
+        yield Gate(opening.gate, opening.free > 0, gate_texts.shared(opening.gate, opening))
+    yield _own_worker(run, visible, now)
 
 
 # --- gates of the run itself ------------------------------------------------------------------------------------------
@@ -217,4 +233,20 @@ def _worker(run: Run, pool_id: int, pool: str, visible: QuerySet[Run], now: date
     if run.state != RunState.QUEUED or busy < slots:
         return Gate("worker", True, text)
     found = holders.live(Q(pool_id=pool_id, state=RunState.RUNNING), visible, now)
+    return Gate("worker", False, text, found, holders.soonest_end(found))
+
+
+def _own_worker(run: Run, visible: QuerySet[Run], now: datetime) -> Gate:
+    """Of a run that was sent to one worker alone."""
+    worker = Worker.objects.filter(pk=run.target_id or UUID(int=0)).first()
+    if worker is None or worker.state != WorkerState.ONLINE:
+        name, state = (worker.name, worker.state) if worker is not None else (run.target_id, "gone")
+        text = _("It was sent to the worker %(name)s, which is %(state)s.") % {"name": name, "state": state}
+        return Gate("worker", False, text)
+    busy = Run.objects.filter(state=RunState.RUNNING, worker_id=worker.pk).count()
+    values = {"name": worker.name, "busy": busy, "slots": worker.slots}
+    text = _("It was sent to the worker %(name)s; %(busy)d of its %(slots)d slots are taken.") % values
+    if busy < worker.slots:
+        return Gate("worker", True, text)
+    found = holders.live(Q(worker_id=worker.pk, state=RunState.RUNNING), visible, now)
     return Gate("worker", False, text, found, holders.soonest_end(found))

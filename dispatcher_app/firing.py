@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 from django.db import connection, transaction
-from django.db.models import Min, OuterRef, Q, Subquery
+from django.db.models import Exists, Min, OuterRef, Q, Subquery
 
 from tasks_app import calendar_rows, catch_up, ledger, rowset
 from tasks_app.allowance import Allowance, latest_start
@@ -87,14 +87,19 @@ def rearm(now: datetime, *, limit: int = BATCH) -> int:
         rows = Schedule.objects.filter(kind=ScheduleKind.FIXED_DELAY, enabled=True, next_fire_at=None, error="")
         rows = rows.filter(Q(end_at=None) | Q(end_at__gte=now))
         rows = rows.annotate(newest=Subquery(newest.values("pk")[:1]), ended=Subquery(newest.values("finished_at")[:1]))
-        rows = rows.filter(Q(newest=None) | Q(ended__isnull=False)).order_by("pk").only(*_DELAY_COLUMNS)
+        # With all its parts, where it was made into several.
+        parts = Run.objects.filter(shard_of=OuterRef("newest")).order_by("-finished_at")
+        rows = rows.annotate(last_part=Subquery(parts.values("finished_at")[:1]))
+        rows = rows.filter(Q(newest=None) | Q(ended__isnull=False), ~Exists(parts.filter(finished_at=None)))
+        rows = rows.order_by("pk").only(*_DELAY_COLUMNS)
         ended = list(rows.select_for_update(skip_locked=True, of=("self",))[:limit])
         if not ended:
             return 0
         calendars = calendar_rows.load(schedule.calendar_id for schedule in ended)
         armed = []
         for schedule in ended:
-            at = delayed(schedule, schedule.ended)
+            ends = [at for at in (schedule.ended, schedule.last_part) if at is not None]
+            at = delayed(schedule, max(ends, default=None))
             run_at, looked = calendars.look_ahead(schedule.calendar_id, at) if at is not None else (None, None)
             armed.append({"id": schedule.pk, "next_at": at, "run_at": run_at, "looked": looked})
         with connection.cursor() as cursor:

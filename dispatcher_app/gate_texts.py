@@ -11,6 +11,7 @@ from dispatcher_app.gates import Opening
 from tasks_app.breaker import BreakerState
 from tasks_app.models import Run, RunPeriod
 from tasks_app.models.backfill import BackfillState
+from tasks_app.routing import Routing
 from tasks_app.states import TERMINAL, RunState
 
 
@@ -37,6 +38,8 @@ def label(gate: str) -> str:
         "resource_breaker": _("Circuit breaker"),
         "rate": _("Rate of the task"),
         "backfill": _("Backfill"),
+        "labels": _("Required labels"),
+        "routing": _("Routing"),
         "turn": _("Turn"),
         "worker": _("Worker"),
     }[gate]
@@ -77,6 +80,8 @@ def unlimited(gate: str) -> str:
         "resource_breaker": _("No circuit breaker in its way has tripped."),
         "rate": _("Its task has no rate."),
         "backfill": _("It belongs to no backfill."),
+        "labels": _("Its task requires no labels."),
+        "routing": _("Any worker of its pool may take it."),
     }[gate]
 
 
@@ -141,6 +146,31 @@ def _backfill(opening: Opening) -> str:
     return _("%(live)d of %(limit)d runs of its backfill are live.") % {"live": live, "limit": limit}
 
 
+def _labels(opening: Opening) -> str:
+    route = opening.subject
+    if opening.free > 0:
+        values = {"n": len(route.matching), "pool": route.pool, "labels": route.expression}
+        return _("Workers of the pool %(pool)s with the labels %(labels)s: %(n)d.") % values
+    if missing := route.missing:
+        values = {"pool": route.pool, "missing": ", ".join(missing)}
+        return _("No worker of the pool %(pool)s has the label that its task requires: %(missing)s.") % values
+    values = {"pool": route.pool, "labels": route.expression}
+    return _("No worker of the pool %(pool)s has all the labels that its task requires: %(labels)s.") % values
+
+
+def _routing(opening: Opening) -> str:
+    route = opening.subject
+    if opening.free > 0:
+        if route.strategy == Routing.BROADCAST:
+            return _("Workers that get a run each: %(n)d.") % {"n": len(route.targets)}
+        values = {"strategy": route.strategy, "n": len(route.targets or route.online)}
+        return _("Workers to choose from by %(strategy)s: %(n)d.") % values
+    if not route.names:
+        return _("No worker of the pool %(pool)s takes runs.") % {"pool": route.pool}
+    values = {"pool": route.pool, "names": ", ".join(route.names)}
+    return _("Of the workers that its task names none takes runs in the pool %(pool)s: %(names)s.") % values
+
+
 _SENTENCES: dict[str, Callable[[Opening], str]] = {
     "overlap": _overlap,
     "key": _key,
@@ -151,4 +181,6 @@ _SENTENCES: dict[str, Callable[[Opening], str]] = {
     "resource_breaker": _breaker,
     "rate": _rate,
     "backfill": _backfill,
+    "labels": _labels,
+    "routing": _routing,
 }

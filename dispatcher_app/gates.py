@@ -16,6 +16,9 @@ from dispatcher_app.limits import ResourceRoom, Room
 from tasks_app.calendar_documents import CalendarError
 from tasks_app.models.backfill import BackfillState
 
+# As many as there are.
+UNLIMITED = 2**31 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Opening:
@@ -97,6 +100,20 @@ def backfill(lane: Lane, room: Room) -> Iterator[Opening]:
         )
 
 
+def labels(lane: Lane, room: Room) -> Iterator[Opening]:
+    route = room.routes.get(lane.task.id)
+    if route is not None and route.expression:
+        yield Opening("labels", UNLIMITED if route.matching else 0, subject=route)
+
+
+def target(lane: Lane, room: Room) -> Iterator[Opening]:
+    route = room.routes.get(lane.task.id)
+    if route is not None:
+        # Where no worker has the labels, that is all there is to say.
+        is_open = route.targets or (route.expression and not route.matching)
+        yield Opening("routing", UNLIMITED if is_open else 0, subject=route)
+
+
 SHARED: tuple[Callable[[Lane, Room], Iterator[Opening]], ...] = (
     task_slots,
     key_slots,
@@ -104,6 +121,8 @@ SHARED: tuple[Callable[[Lane, Room], Iterator[Opening]], ...] = (
     resources,
     task_rate,
     backfill,
+    labels,
+    target,
 )
 
 

@@ -18,6 +18,7 @@ from tasks_app import rowset
 from tasks_app.models import Run
 from tasks_app.models.task import Overlap
 from tasks_app.pauses import MAY_START
+from tasks_app.routing import Routing
 
 # Lanes looked at in one go: open ones with something due, and all that are passed on the way to them.
 MOST_LANES = 5000
@@ -58,6 +59,8 @@ class LaneTask:
     rate_limit: int | None
     rate_window: int | None
     uses_resources: bool
+    # Whether a dispatcher chooses the worker; else the first that is free takes the run.
+    is_routed: bool = False
 
     @property
     def limit(self) -> int | None:
@@ -131,6 +134,7 @@ def lane_of(run: Run) -> Lane:
         task.rate_limit,
         task.rate_window_seconds,
         task.task_resources.exists(),
+        task.routing != Routing.ANY or bool(task.required_labels),
     )
     return Lane(of_task, run.concurrency_key, run.priority, run.backfill_id or 0)
 
@@ -202,10 +206,9 @@ def candidates(wanted: Sequence[tuple[Lane, int]], now: datetime, *, lock: bool)
 def _lane(row: tuple[Any, ...], tasks: dict[int, LaneTask]) -> Lane:
     task_id, key, priority, backfill, _step, _is_lane, last_started, *of_task = row
     if (task := tasks.get(task_id)) is None:
-        pool_id, pool, limited, policy, most, per_key, rate_limit, rate_window, resources = of_task
-        task = LaneTask(
-            task_id, pool_id, pool, bool(limited), policy, most, per_key, rate_limit, rate_window, bool(resources)
-        )
+        pool_id, pool, limited, policy, most, per_key, rate_limit, rate_window, resources, routed = of_task
+        limits = (bool(limited), policy, most, per_key, rate_limit, rate_window, bool(resources))
+        task = LaneTask(task_id, pool_id, pool, *limits, is_routed=bool(routed))
         tasks[task_id] = task
     return Lane(task, key, priority, backfill, rowset.instant(last_started) if last_started is not None else None)
 
@@ -217,7 +220,8 @@ _ANSWER = """lane.task_id, lane.key, lane.priority, lane.backfill, lane.step, la
         AND run.concurrency_key = lane.key AND NOT (run.concurrency_key = '') AND run.queued_at IS NOT NULL) END,
     task.pool_id, pool.name, pool.slots IS NOT NULL, task.overlap, task.max_concurrent, task.max_concurrent_per_key,
     task.rate_limit, task.rate_window_seconds,
-    EXISTS (SELECT 1 FROM tasks_app_taskresource AS used WHERE used.task_id = task.id)"""
+    EXISTS (SELECT 1 FROM tasks_app_taskresource AS used WHERE used.task_id = task.id),
+    task.routing <> 'any' OR task.required_labels <> ''"""
 _TASK = (
     """JOIN tasks_app_task AS task ON task.id = lane.task_id JOIN tasks_app_pool AS pool ON pool.id = task.pool_id"""
 )

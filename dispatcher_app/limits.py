@@ -13,7 +13,9 @@ from typing import Any
 from django.db import connection
 from django.db.models import Count, QuerySet, Sum
 
+from dispatcher_app import routes
 from dispatcher_app.lanes import Lane, LaneTask
+from dispatcher_app.routing import Route
 from tasks_app import breaker_columns, calendar_rows, rowset
 from tasks_app.breaker import BreakerState, Decision, ask
 from tasks_app.calendar_documents import CalendarError
@@ -72,6 +74,8 @@ class Room:
     uses: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     resources: dict[int, ResourceRoom] = field(default_factory=dict)
     backfills: dict[int, BackfillRoom] = field(default_factory=dict)
+    # The workers of the tasks whose runs do not go to any.
+    routes: dict[int, Route] = field(default_factory=dict)
 
 
 def measure(lanes: Sequence[Lane], now: datetime, *, lock: bool) -> Room:
@@ -87,6 +91,7 @@ def measure(lanes: Sequence[Lane], now: datetime, *, lock: bool) -> Room:
     _pools(room, lock)
     _resources(room, lock)
     _backfills(room, {lane.backfill for lane in lanes if lane.backfill}, lock)
+    room.routes = routes.load([id for id, task in room.tasks.items() if task.is_routed])
     return room
 
 

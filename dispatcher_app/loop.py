@@ -195,7 +195,7 @@ class Dispatcher:
         # While the broker is away the messages wait in the publisher; looking for lost ones would only double them.
         if self.publisher.unsent:
             return 0
-        lost = rescue.find_unclaimed(now, is_empty=self.publisher.is_empty)
+        lost = rescue.find_unclaimed(now, is_empty=self.publisher.is_empty, actor=self.name)
         if lost:
             log.warning("publishing again what nobody claimed", runs=len(lost))
             self.publisher.publish(packed(lost))

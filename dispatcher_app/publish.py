@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from dispatcher_app.release import Released
 from workers_app.doorbell import Message
-from workers_app.messages import Pair
+from workers_app.messages import Pair, worker_address
 
 PACK = 100
 # A burst is spread over this many messages before messages grow, so that few runs still use many workers.
@@ -15,19 +15,22 @@ SPREAD = 16
 
 
 def packed(runs: Sequence[Released]) -> Iterator[Message]:
-    """(pool, pairs) messages, in the order of the runs: best priority first. Only callables of one version share a
-    message: they are the short ones, and a worker that finds them long rings for the rest again."""
+    """(address, pairs) messages, in the order of the runs: best priority first; the address is a pool or one worker.
+
+    Only callables of one version share a message: they are the short ones, and a worker that finds them long rings for
+    the rest again."""
     messages: list[Message] = []
     packs: dict[tuple[str, int], list[Pair]] = {}
     for run in runs:
-        pair, pack = (run.id, run.attempt), (run.pool, run.version_id)
+        address = run.pool if run.target is None else worker_address(run.target)
+        pair, pack = (run.id, run.attempt), (address, run.version_id)
         if run.executor == "callable" and pack in packs:
             packs[pack].append(pair)
             continue
-        messages.append((run.pool, [pair]))
+        messages.append((address, [pair]))
         if run.executor == "callable":
             packs[pack] = messages[-1][1]
-    for pool, pairs in messages:
+    for address, pairs in messages:
         size = min(max(math.ceil(len(pairs) / SPREAD), 1), PACK)
         for start in range(0, len(pairs), size):
-            yield pool, pairs[start : start + size]
+            yield address, pairs[start : start + size]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import Random
+from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
 
-from dispatcher_app import overlapping
+from dispatcher_app import overlapping, routes
+from dispatcher_app.fanout import fan_out
 from dispatcher_app.gates import Opening, openings, passes
 from dispatcher_app.lanes import Candidate, Cursor, Lane, candidates, due_lanes
 from dispatcher_app.limits import Room, measure
@@ -32,6 +34,8 @@ class Released:
     pool: str
     version_id: int
     executor: str
+    # The worker to which alone it goes; None: the first of its pool that is free takes it.
+    target: UUID | None = None
 
 
 @dataclass(slots=True)
@@ -56,12 +60,15 @@ def release_ready(now: datetime, *, actor: str, limit: int = BATCH, cursor: Curs
         if not chosen:
             return []
         assert selection.room is not None
+        chosen = fan_out(chosen, selection.room.routes, now=now, actor=actor)
         _follow_their_tasks(chosen)
         sweep_at = now + timedelta(seconds=settings.SCHEDULER_SWEEP_SECONDS)
-        moved = set(transitions.enqueue([run.id for run in chosen], now=now, sweep_at=sweep_at, actor=actor))
+        targets = routes.targets_of(chosen, selection.room.routes)
+        ids = [run.id for run in chosen]
+        moved = set(transitions.enqueue(ids, now=now, sweep_at=sweep_at, actor=actor, targets=targets))
         chosen = [run for run in chosen if run.id in moved]
         _count_starts(chosen, selection.room, now)
-        return describe(chosen)
+        return describe(chosen, targets)
 
 
 def select(now: datetime, *, limit: int = BATCH, cursor: Cursor | None = None, lock: bool) -> Selection:
@@ -78,14 +85,17 @@ def select(now: datetime, *, limit: int = BATCH, cursor: Cursor | None = None, l
     return Selection(chosen, room, overlapped)
 
 
-def describe(runs: Sequence[Candidate] | Sequence[Run]) -> list[Released]:
+def describe(runs: Sequence[Candidate] | Sequence[Run], targets: Mapping[int, UUID]) -> list[Released]:
     """Look up pool names and executors: two queries for any number of runs."""
     if not runs:
         return []
     pools = dict(Pool.objects.filter(pk__in={run.pool_id for run in runs}).values_list("pk", "name"))
     versions = TaskVersion.objects.filter(pk__in={run.version_id for run in runs})
     executors = dict(versions.values_list("pk", "executor"))
-    return [Released(r.id, r.attempt, pools[r.pool_id], r.version_id, executors[r.version_id]) for r in runs]
+    return [
+        Released(r.id, r.attempt, pools[r.pool_id], r.version_id, executors[r.version_id], targets.get(r.id))
+        for r in runs
+    ]
 
 
 def _without_closed(lanes: list[Lane], now: datetime) -> list[Lane]:
@@ -146,6 +156,9 @@ def _limits(lanes: Sequence[Lane], room: Room, limit: int) -> fairness.Limits:
                     keys[lane.place] = opening.free
                 case "backfill":
                     batches[lane.backfill] = opening.free
+                case "labels" | "routing":
+                    if opening.free <= 0:
+                        groups[lane.task.id] = 0
                 case "pool":
                     pass
                 case _:

@@ -10,20 +10,21 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Count, F, OuterRef, Subquery
+from django.db.models import Count, F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
 from dispatcher_app.release import Released, describe
+from dispatcher_app.rerouting import LONGEST_SWEEP, find_stranded
 from tasks_app import rowset, transitions
 from tasks_app.models import Run
 from tasks_app.moves import Outcome
 from tasks_app.retry import POISON_LIMIT
 from tasks_app.states import Reason, RunState
 from workers_app.models import HOLDING_A_LEASE, Worker, WorkerState
+from workers_app.services import look_again
 
 log = structlog.get_logger(__name__)
 BATCH = 2000
-LONGEST_SWEEP = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,13 @@ def expire_leases(database_now: datetime) -> int:
     A worker that comes back later finds its row lost and ends itself; a restart is a new row.
     """
     expired = Worker.objects.filter(state__in=HOLDING_A_LEASE, lease_until__lt=database_now)
-    names = list(expired.values_list("name", flat=True))
+    names = dict(expired.values_list("pk", "name"))
     if not names:
         return 0
-    log.warning("workers lost", workers=names)
-    return expired.update(state=WorkerState.LOST, stopped_at=database_now)
+    log.warning("workers lost", workers=sorted(names.values()))
+    lost = expired.update(state=WorkerState.LOST, stopped_at=database_now)
+    look_again(names, database_now)
+    return lost
 
 
 def recover_orphans(now: datetime, *, actor: str, limit: int = BATCH) -> int:
@@ -76,7 +79,9 @@ def judge(orphan: Orphan, now: datetime) -> Outcome:
     return outcome
 
 
-def find_unclaimed(now: datetime, *, is_empty: Callable[[str], bool], limit: int = BATCH) -> list[Released]:
+def find_unclaimed(
+    now: datetime, *, is_empty: Callable[[str], bool], limit: int = BATCH, actor: str = "dispatcher"
+) -> list[Released]:
     """Queued runs whose message is lost: to be published again.
 
     A message can be lost with the broker, or with a worker that took it and died. While all slots of a pool are taken,
@@ -86,18 +91,22 @@ def find_unclaimed(now: datetime, *, is_empty: Callable[[str], bool], limit: int
     overdue = Run.objects.filter(state=RunState.QUEUED, sweep_at__lte=now)
     if not overdue.exists():
         return []
+    return _of_pools(overdue, now, is_empty, limit) + find_stranded(now, is_empty=is_empty, limit=limit, actor=actor)
+
+
+def _of_pools(overdue: QuerySet[Run], now: datetime, is_empty: Callable[[str], bool], limit: int) -> list[Released]:
     # Before the transaction: on SQLite it holds the one write lock, and the broker may take its time to answer.
     pools = [key for key, name in _pools_with_free_slots() if is_empty(name)]
     if not pools:
         return []
     with transaction.atomic():
-        rows = overdue.filter(pool__in=pools).order_by("sweep_at", "pk")
+        rows = overdue.filter(pool__in=pools, target_id__isnull=True).order_by("sweep_at", "pk")
         rows = rows.select_for_update(skip_locked=True, of=("self",), no_key=True)
         found = list(rows.only("id", "attempt", "task_id", "pool_id", "version_id", "queued_at")[:limit])
         if not found:
             return []
         _put_off(found, now)
-        return describe(found)
+        return describe(found, {})
 
 
 def _pools_with_free_slots() -> list[tuple[int, str]]:

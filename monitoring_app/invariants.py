@@ -98,8 +98,10 @@ def _overlooked(scope: Scope) -> Iterator[Violation]:
         return
     busy = dict(Run.objects.filter(state=RunState.RUNNING).order_by().values_list("worker_id").annotate(n=Count("pk")))
     workers = Worker.objects.filter(state=WorkerState.ONLINE, lease_until__gt=scope.now)
-    free = {pool for pk, pool, slots in workers.values_list("pk", "pool_id", "slots") if busy.get(pk, 0) < slots}
-    yield from _found("I8", "A queued run is overlooked while slots are free.", _keys(old.filter(pool__in=free), "pk"))
+    free = {pk: pool for pk, pool, slots in workers.values_list("pk", "pool_id", "slots") if busy.get(pk, 0) < slots}
+    # What was sent to one worker alone may wait for that one.
+    old = old.filter(Q(pool__in=set(free.values()), target_id__isnull=True) | Q(target_id__in=list(free)))
+    yield from _found("I8", "A queued run is overlooked while slots are free.", _keys(old, "pk"))
 
 
 def _no_start_after_cancel(scope: Scope) -> Iterator[Violation]:

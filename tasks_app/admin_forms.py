@@ -20,6 +20,7 @@ from tasks_app import executors
 from tasks_app.errors import InvalidInput, SchedulerError
 from tasks_app.models import Calendar, Pool, Project, Resource, Schedule, Task, TaskDependency, TaskVersion
 from tasks_app.models.schedule import CalendarAction
+from tasks_app.routing import Routing
 from tasks_app.services import calendars, dependencies, projects, resources, schedules, tasks
 from tasks_app.services.task_resources import amounts_of
 from tasks_app.texts import storable_json
@@ -119,6 +120,15 @@ class TaskForm(ServiceForm):
             current["amounts"] = amounts_of(instance)
             options["initial"] = current | (options.get("initial") or {})
         super().__init__(*args, **options)
+        if "routing" in self.fields:
+            self.fields["routing"].required = False
+
+    def clean_routing(self) -> str:
+        return self.cleaned_data["routing"] or Routing.ANY.value
+
+    def clean_routing_workers(self) -> Any:
+        workers = self.cleaned_data["routing_workers"]
+        return [] if workers is None else workers
 
     def clean_command(self) -> str:
         # Browsers send line ends as CRLF; a shell would take the CR for a part of the command.

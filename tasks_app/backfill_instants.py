@@ -92,8 +92,16 @@ def _newest_runs(task: Task, schedule: Schedule, start: datetime, end: datetime)
     """{instant: (run, state)}: its own run, that of a backfill, or one that ran it again, whichever is the newest."""
     own = Q(run_type=RunType.SCHEDULED, schedule=schedule) | Q(run_type=RunType.RERUN)
     own |= Q(run_type=RunType.BACKFILL, backfill__schedule=schedule)
-    runs = Run.objects.filter(own, task=task, nominal_at__gte=start, nominal_at__lte=end)
-    return {at: (pk, state) for at, pk, state in runs.order_by("pk").values_list("nominal_at", "pk", "state") if at}
+    within = Run.objects.filter(task=task, nominal_at__gte=start, nominal_at__lte=end)
+    rows = within.filter(own).order_by("pk").values_list("nominal_at", "pk", "state")
+    found = {at: (pk, state) for at, pk, state in rows if at is not None}
+    # Of a run with several parts: as long as one is under way it is, and it has failed with any of them.
+    parts = within.filter(run_type=RunType.PART).exclude(state=RunState.SUCCEEDED).order_by("pk")
+    for at, whole, state in parts.values_list("nominal_at", "shard_of_id", "state"):
+        pk, so_far = found.get(at, (0, "")) if at is not None else (0, "")
+        if at is not None and pk == whole and so_far in TERMINAL:
+            found[at] = pk, state
+    return found
 
 
 def _in_open_backfills(task: Task, schedule: Schedule, start: datetime, end: datetime) -> set[datetime]:

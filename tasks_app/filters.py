@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import django_filters
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from tasks_app.models import Run, Task
@@ -17,6 +18,9 @@ class RunFilter(django_filters.FilterSet):
     backfill = django_filters.NumberFilter(
         field_name="backfill_id", min_value=1, max_value=2**63 - 1, label=_("backfill")
     )
+    shard_of = django_filters.NumberFilter(
+        field_name="shard_of_id", method="with_parts", min_value=1, max_value=2**63 - 1, label=_("part of")
+    )
     run_type = django_filters.ChoiceFilter(choices=RunType.choices, label=_("type"))
     created_after = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte", label=_("from"))
     created_before = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt", label=_("until"))
@@ -24,6 +28,10 @@ class RunFilter(django_filters.FilterSet):
     class Meta:
         model = Run
         fields: tuple[str, ...] = ()
+
+    def with_parts(self, rows: QuerySet[Run], _name: str, run: int) -> QuerySet[Run]:
+        """All parts of a run: the run itself, and those that were made beside it."""
+        return rows.filter(Q(pk=run) | Q(shard_of=run))
 
 
 class TaskFilter(django_filters.FilterSet):

@@ -53,13 +53,13 @@ def _forgettable() -> QuerySet[Run]:
     within = {"start__lte": OuterRef("nominal_at"), "end__gt": OuterRef("nominal_at")}
     awaited = RunPeriod.objects.filter(settled=False, upstream_task=OuterRef("task"), **within)
     reruns = Run.objects.filter(finished_at=None, rerun_of=OuterRef("pk"))
+    parts = Run.objects.filter(finished_at=None, shard_of=OuterRef("pk"))
     # A fixed delay counts from the end of the newest run.
     delayed = Schedule.objects.filter(pk=OuterRef("schedule"), kind=ScheduleKind.FIXED_DELAY)
     newer = Run.objects.filter(schedule=OuterRef("schedule"), nominal_at__gt=OuterRef("nominal_at"))
     rows = Run.objects.filter(finished_at__isnull=False, tell_downstream=False, tell_limits=False)
-    return rows.filter(
-        ~Exists(below), ~Exists(awaited), ~Exists(members), ~Exists(reruns), ~Exists(delayed) | Exists(newer)
-    )
+    rows = rows.filter(~Exists(below), ~Exists(awaited), ~Exists(members), ~Exists(reruns), ~Exists(parts))
+    return rows.filter(~Exists(delayed) | Exists(newer))
 
 
 def _keep_answers(runs: Sequence[_Gone]) -> None:

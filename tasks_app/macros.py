@@ -46,9 +46,11 @@ def names_of_run(
     zone: str,
     params: Mapping[str, Any],
     upstream: Mapping[str, Any],
+    shard: tuple[int | None, int | None] = (None, None),
 ) -> dict[str, Any]:
     """All that macros of a run can name.
 
+    `shard` is which of how many parts the run is.
     `nominal_at` (aware) is its nominal time or, where it has none, the time it was asked for; `nominal_date` is its
     date in `zone`. `upstream` maps names of upstream tasks to the outputs of their runs.
     """
@@ -57,7 +59,13 @@ def names_of_run(
         "nominal_date": wall_time(zone, nominal_at).date().isoformat(),
         "params": params,
         "upstream": upstream,
-        "run": {"id": run_id, "attempt": attempt, "type": run_type},
+        "run": {
+            "id": run_id,
+            "attempt": attempt,
+            "type": run_type,
+            "shard_index": shard[0] or 0,
+            "shard_total": shard[1] or 1,
+        },
         "task": {"name": task, "project": project},
     }
 

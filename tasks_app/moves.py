@@ -31,6 +31,9 @@ class Claimed:
     version_id: int
     nominal_at: datetime | None
     params: Any
+    # Which of how many parts it is, where a run was made into several.
+    shard_index: int | None = None
+    shard_total: int | None = None
 
 
 @dataclass(slots=True)

@@ -53,6 +53,7 @@ class Reason(StrEnum):
     CANCEL_REQUESTED = "cancel_requested"
     WORKER_LOST = "worker_lost"
     WORKER_STOPPED = "worker_stopped"
+    WORKER_LEFT = "worker_left"
     POISON = "poison"
     RETRY = "retry"
     UPSTREAM = "upstream"

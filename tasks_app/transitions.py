@@ -38,18 +38,22 @@ _OUTCOME = f"""state = CASE WHEN {_CANCELLED} THEN 'cancelled' ELSE k.state END,
     worker_id = CASE WHEN {_RETRIED} THEN NULL ELSE run.worker_id END"""
 
 
-def create(rows: Sequence[Mapping[str, Any]], *, now: datetime, actor: str) -> list[Created]:
-    """(nothing) -> waiting: insert planned runs, one mapping of `_CREATE_COLUMNS` each. Returns what was inserted.
+def create(
+    rows: Sequence[Mapping[str, Any]], *, now: datetime, actor: str, columns: Mapping[str, str] | None = None
+) -> list[Created]:
+    """(nothing) -> waiting: insert planned runs, one mapping of CREATE_COLUMNS each, or of those and PART_COLUMNS.
+    Returns what was inserted.
 
     A row that meets a unique key (same schedule and instant, same idempotency key, same root and task) is left out:
     somebody planned it before.
     """
-    columns = ", ".join(_CREATE_COLUMNS)
+    columns = columns or CREATE_COLUMNS
+    names = ", ".join(columns)
     at = rowset.moment(now)
     # WHERE true: without it SQLite reads ON CONFLICT as part of a join.
-    insert = f"""INSERT INTO tasks_app_run ({columns}, created_at, state, reason, reason_detail, attempt, worker_deaths,
-        told_attempt, held) SELECT {columns}, {_at()}, 'waiting', '', '', 1, 0, 0, {_false()}
-        FROM {rowset.table("k", _CREATE_COLUMNS)}
+    insert = f"""INSERT INTO tasks_app_run ({names}, created_at, state, reason, reason_detail, attempt, worker_deaths,
+        told_attempt, held) SELECT {names}, {_at()}, 'waiting', '', '', 1, 0, 0, {_false()}
+        FROM {rowset.table("k", columns)}
         WHERE true ON CONFLICT DO NOTHING RETURNING id, task_id, schedule_id, nominal_at, idempotency_key, root_id"""
     actor = actor[:200]
     log = f"INSERT INTO tasks_app_runevent ({_EVENT_COLUMNS}) SELECT id, {_at()}, '', 'waiting', 1, '', '', %s FROM "
@@ -67,7 +71,7 @@ def create(rows: Sequence[Mapping[str, Any]], *, now: datetime, actor: str) -> l
     return [Created(row[0], row[1], row[2], _time(row[3]), row[4], row[5]) for row in found]
 
 
-_CREATE_COLUMNS = {
+CREATE_COLUMNS = {
     "task_id": "bigint",
     "version_id": "bigint",
     "schedule_id": "bigint",
@@ -89,29 +93,41 @@ _CREATE_COLUMNS = {
     "params": "jsonb",
     "idempotency_key": "text",
 }
+PART_COLUMNS = CREATE_COLUMNS | {
+    "shard_of_id": "bigint",
+    "shard_index": "int",
+    "shard_total": "int",
+    "target_id": "uuid",
+}
 
 
-def enqueue(ids: Sequence[int], *, now: datetime, sweep_at: datetime, actor: str) -> list[int]:
-    """waiting -> queued. Returns the ids that moved, in no order."""
+def enqueue(
+    ids: Sequence[int], *, now: datetime, sweep_at: datetime, actor: str, targets: Mapping[int, UUID] | None = None
+) -> list[int]:
+    """waiting -> queued; `targets` names the worker of those that go to one alone. Returns the ids that moved, in no
+    order."""
+    columns, target = ({"id": "bigint", "target": "uuid"}, "k.target") if targets else ({"id": "bigint"}, "NULL")
     sql = f"""UPDATE tasks_app_run AS run SET state = 'queued', queued_at = %s, sweep_at = %s, reason = '',
-        reason_detail = '' FROM {rowset.table("k", {"id": "bigint"})}
+        reason_detail = '', target_id = {target} FROM {rowset.table("k", columns)}
         WHERE run.id = k.id AND {_STATE_IS}"""
-    keys = rowset.encode({"id": id} for id in sorted(ids))
+    keys = rowset.encode({"id": id, "target": targets.get(id)} if targets else {"id": id} for id in sorted(ids))
     params = [rowset.moment(now), rowset.moment(sweep_at), keys, RunState.WAITING]
     return [row[0] for row in _move(RunState.WAITING, sql, params, now, actor)]
 
 
 def claim(pairs: Sequence[tuple[int, int]], *, worker_id: UUID, now: datetime, actor: str) -> list[Claimed]:
-    """queued -> running, for (run id, attempt) pairs. Returns what moved; a pair left out was a stale message."""
+    """queued -> running, for (run id, attempt) pairs. Returns what moved; a pair left out was a stale message, or
+    its run is for another worker alone by now."""
     sql = f"""UPDATE tasks_app_run AS run SET state = 'running', started_at = %s, worker_id = %s, sweep_at = NULL,
         exit_code = NULL, output = NULL
         FROM {rowset.table("k", {"id": "bigint", "attempt": "int"})}
-        WHERE run.id = k.id AND run.attempt = k.attempt AND {_STATE_IS}"""
+        WHERE run.id = k.id AND run.attempt = k.attempt AND {_STATE_IS}
+            AND (run.target_id IS NULL OR run.target_id = %s)"""
     keys = rowset.encode({"id": id, "attempt": attempt} for id, attempt in sorted(pairs))
-    params = [rowset.moment(now), _uuid(worker_id), keys, RunState.QUEUED]
-    extra = ("task_id", "version_id", "nominal_at", "params")
+    params = [rowset.moment(now), _uuid(worker_id), keys, RunState.QUEUED, _uuid(worker_id)]
+    extra = ("task_id", "version_id", "nominal_at", "params", "shard_index", "shard_total")
     moved = _move(RunState.QUEUED, sql, params, now, actor, extra)
-    return [Claimed(r[0], r[2], r[5], r[6], _time(r[7]), _json(r[8])) for r in moved]
+    return [Claimed(r[0], r[2], r[5], r[6], _time(r[7]), _json(r[8]), r[9], r[10]) for r in moved]
 
 
 def finish(outcomes: Sequence[Outcome], *, worker_id: UUID, now: datetime, actor: str) -> set[int]:
@@ -149,7 +165,9 @@ def settle(verdicts: Mapping[int, tuple[RunState, str, str]], *, now: datetime, 
     return {row[0] for row in _move(RunState.WAITING, sql, params, now, actor)}
 
 
-def cancel_unstarted(ids: Iterable[int], *, now: datetime, actor: str, detail: str = "") -> set[int]:
+def cancel_unstarted(
+    ids: Iterable[int], *, now: datetime, actor: str, detail: str = "", reason: Reason = Reason.CANCEL_REQUESTED
+) -> set[int]:
     """waiting | queued -> cancelled. Returns the ids that moved; nothing starts them once this has committed."""
     moved: set[int] = set()
     wanted = sorted(ids)
@@ -159,7 +177,7 @@ def cancel_unstarted(ids: Iterable[int], *, now: datetime, actor: str, detail: s
             FROM {rowset.table("k", {"id": "bigint"})} WHERE run.id = k.id AND {_STATE_IS}"""
         keys = rowset.encode({"id": id} for id in wanted)
         at = rowset.moment(now)
-        params = [Reason.CANCEL_REQUESTED, clipped(storable(detail), 1000), at, at, keys, from_state]
+        params = [reason, clipped(storable(detail), 1000), at, at, keys, from_state]
         moved |= {row[0] for row in _move(from_state, sql, params, now, actor)}
     return moved
 

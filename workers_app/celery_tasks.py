@@ -12,8 +12,9 @@ from workers_app import lifecycle, messages
 log = structlog.get_logger(__name__)
 
 
-@shared_task(name=messages.TASK_NAME, ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
-def execute_runs(envelope: Any) -> None:
+# Celery has no types.
+@shared_task(bind=True, name=messages.TASK_NAME, ignore_result=True)  # type: ignore[untyped-decorator]
+def execute_runs(self: Any, envelope: Any) -> None:
     """Execute the runs of an envelope; one that is not ours is dropped and counted."""
     try:
         pairs = messages.unpack(envelope)
@@ -21,4 +22,4 @@ def execute_runs(envelope: Any) -> None:
         lifecycle.dropped.inc()
         log.warning("message dropped", error=str(error))
         return
-    lifecycle.node().execute(pairs)
+    lifecycle.node().execute(pairs, queue=(self.request.delivery_info or {}).get("routing_key"))

@@ -27,6 +27,8 @@ def child_environment(job: Job) -> dict[str, str]:
         "SCHEDULER_RUN_ID": str(job.run_id),
         "SCHEDULER_ATTEMPT": str(job.attempt),
         "SCHEDULER_TASK": job.task_name,
+        "SCHEDULER_SHARD_INDEX": str(job.shard_index),
+        "SCHEDULER_SHARD_TOTAL": str(job.shard_total),
         "SCHEDULER_PARAMS": json.dumps(job.params),
     }
     if reaper.mark:

@@ -170,6 +170,8 @@ class Execution:
             retry=policy_of(version),
             first_started_at=first_started_at,
             retry_on_lost=version.retry_on_lost,
+            shard_index=run.shard_index or 0,
+            shard_total=run.shard_total or 1,
         )
 
     # --- execute ----------------------------------------------------------------------------------------------------

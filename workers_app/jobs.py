@@ -33,6 +33,9 @@ class Job:
     # When its first attempt started, where the policy asks for it.
     first_started_at: datetime | None = None
     retry_on_lost: bool = False
+    # Which of how many parts it is; one that stands alone is the first of one.
+    shard_index: int = 0
+    shard_total: int = 1
 
 
 @dataclass(slots=True)

@@ -28,10 +28,11 @@ from workers_app.doorbell import Message, Publisher
 from workers_app.execution import Execution
 from workers_app.jobs import Control
 from workers_app.load import Gauge
-from workers_app.messages import Pair
+from workers_app.messages import Pair, queue_name, worker_address
 from workers_app.models import HOLDING_A_LEASE, Worker, WorkerState
 from workers_app.orders import Orders
 from workers_app.reaper import reaper
+from workers_app.services import look_again
 from workers_app.strays import end_strays
 
 log = structlog.get_logger("worker")
@@ -94,9 +95,10 @@ class Node:
         self._every(PULSE_SECONDS, "pulse", reaper.beat)
         self._every(SWEEP_SECONDS, "sweep", self._sweep)
 
-    def execute(self, pairs: list[Pair]) -> None:
-        """Execute an envelope; a worker that drains hands it back unopened."""
-        self.execution.execute(pairs, self.pool.name)
+    def execute(self, pairs: list[Pair], *, queue: str | None = None) -> None:
+        """Execute an envelope that came through the queue; a worker that drains hands it back there unopened."""
+        own = worker_address(self.id)
+        self.execution.execute(pairs, own if queue == queue_name(own) else self.pool.name)
 
     def beat(self) -> None:
         """Renew the lease, tell the load and do what is asked through the row. Raises LeaseLost when the lease is not
@@ -174,7 +176,8 @@ class Node:
             now = rowset.database_now()
             stopped = {"stopped_at": now} if state == WorkerState.OFFLINE else {}
             alive = Worker.objects.filter(pk=self.id, state__in=HOLDING_A_LEASE)
-            alive.update(state=state, **stopped)
+            if alive.update(state=state, **stopped):
+                look_again([self.id], now)
             nudge()
         except DatabaseFault as error:
             log.warning("could not record the worker's state", state=state, error=str(error).strip())

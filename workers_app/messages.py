@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from kombu import Queue
@@ -14,6 +16,8 @@ from kombu import Queue
 TASK_NAME = "scheduler.execute_runs"
 VERSION = 1
 MAX_PAIRS = 1000
+WORKER_QUEUE_SECONDS = 24 * 3600
+_WORKER_ADDRESS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 Pair = tuple[int, int]
 
 
@@ -41,14 +45,21 @@ def unpack(envelope: Any) -> list[Pair]:
     return pairs
 
 
+def worker_address(worker_id: UUID) -> str:
+    """What stands in place of a pool's name for the queue of one worker alone."""
+    return str(worker_id)
+
+
 def queue_name(pool: str) -> str:
-    """The broker queue of a pool: dispatchers publish to it, the pool's workers consume from it."""
+    """The broker queue of a pool, or of a worker by its address: dispatchers publish to it, workers consume from it."""
     return f"{settings.SCHEDULER_QUEUE_PREFIX}.{pool}"
 
 
 def pool_queue(pool: str) -> Queue:
-    """The durable queue of a pool, on the default exchange, where its name is its address."""
-    return Queue(queue_name(pool), durable=True)
+    """The durable queue of a pool, or of a worker by its address, on the default exchange, where its name is its
+    address. That of a worker ends some time after the worker, where the broker can do that."""
+    expires = WORKER_QUEUE_SECONDS if _WORKER_ADDRESS.fullmatch(pool) else None
+    return Queue(queue_name(pool), durable=True, expires=expires)
 
 
 def _sign(pairs: Sequence[Pair]) -> str:

@@ -22,7 +22,14 @@ from tasks_app.states import Reason, RunState
 from workers_app.jobs import Result
 
 Params = dict[str, Any]
-_SCHEDULES = ("schedule", "root__schedule", "rerun_of__schedule", "rerun_of__root__schedule")
+_SCHEDULES = (
+    "schedule",
+    "root__schedule",
+    "rerun_of__schedule",
+    "rerun_of__root__schedule",
+    "shard_of__schedule",
+    "shard_of__root__schedule",
+)
 
 
 def fill_in(
@@ -80,16 +87,18 @@ def _names(
             zone=zone,
             params=params[run.id],
             upstream=outputs[run.id],
+            shard=(run.shard_index, run.shard_total),
         )
     return names
 
 
 def _outputs(ids: Sequence[int], projects: Mapping[int, int]) -> dict[int, dict[str, Any]]:
-    """{run: {name of the upstream task: output of its run}}; of two tasks of one name, that of the own project."""
+    """{run: {name of the upstream task: output of its run}}; of two tasks of one name, that of the own project, of
+    several parts of a run that of the first."""
     columns = ("downstream_id", "upstream__task__name", "upstream__task__project_id", "upstream__output")
     found: dict[int, dict[str, Any]] = defaultdict(dict)
-    edges = RunDependency.objects.filter(downstream__in=ids).order_by("upstream_id").values_list(*columns)
-    for run, name, project, output in edges:
+    edges = RunDependency.objects.filter(downstream__in=ids, upstream__shard_of=None)
+    for run, name, project, output in edges.order_by("upstream_id").values_list(*columns):
         if name not in found[run] or project == projects[run]:
             found[run][name] = output
     return found

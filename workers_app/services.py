@@ -43,6 +43,11 @@ def running_on(ids: Iterable[Any]) -> dict[Any, int]:
     return dict(live.annotate(n=Count("pk")))
 
 
+def look_again(ids: Iterable[Any], now: datetime) -> None:
+    """Have the dispatchers look at once at what is queued to these workers alone: they take it no more."""
+    Run.objects.filter(state=RunState.QUEUED, target_id__in=list(ids)).update(sweep_at=now)
+
+
 def cordon(actor: Actor, worker: Worker, *, now: datetime) -> Worker:
     """Let the worker take nothing new; what runs on it goes on. Nothing happens to one that is cordoned already.
 
@@ -82,6 +87,7 @@ def _ask(
             )
         worker.state = wanted
         worker.save(update_fields=["state"])
+        look_again([worker.pk], now)
         audit.append(actor, verb, worker, now=now, before={"state": state}, after={"state": str(wanted)})
         nudge()
     return worker

@@ -27,6 +27,8 @@ from tasks_app.services import reruns, runs
 from tasks_app.states import TERMINAL, RunState
 from workers_app.models import Worker
 
+MOST_PARTS = 50
+
 
 @page
 @live(pulse.everything)
@@ -37,6 +39,7 @@ def run_page(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
     may = permissions(actor, run.task)
     may_start = run.state in (RunState.WAITING, RunState.QUEUED)
     visible = queries.runs_visible_to(actor)
+    parts = run.parts.order_by("shard_index", "pk") if run.shard_total else Run.objects.none()
     context = {
         "run": run,
         "explanation": explain(run, timezone.now(), visible=visible) if may_start else None,
@@ -52,6 +55,8 @@ def run_page(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
         "downstream": queries.runs_visible_to(actor).filter(upstream_edges__upstream=run).order_by("pk"),
         # By task and id, which are indexed: rerun_of alone would be a search through every run there is.
         "reruns": Run.objects.filter(task=run.task, pk__gt=run.pk, rerun_of=run).order_by("pk"),
+        "parts": list(parts[:MOST_PARTS]),
+        "may_end": not is_over or parts.filter(finished_at=None).exists(),
         "periods": _periods(actor, run),
         "may": may,
         "has_failed_point": is_over and may[Verb.RUN] and reruns.has_failed_point(run),

@@ -72,6 +72,7 @@ def worker_page(request: HttpRequest, actor: Actor, pk: UUID) -> HttpResponseBas
         "serves": shown_state(worker, now) in HOLDING_A_LEASE,
         "runs": runs,
         "running": running,
+        "queued": Run.objects.filter(state=RunState.QUEUED, target_id=worker.pk).count(),
         # Runs of projects that this person may not see, and those that the list is too short for.
         "unseen": running - len(runs),
         "changes": entries[:CHANGES_SHOWN] if manages else (),

@@ -17,6 +17,7 @@ from access_app.api.fields import (
     StrictSerializer,
     TextField,
 )
+from tasks_app.api.routing_fields import RoutingBody
 from tasks_app.api.shapes import _PRIORITY
 from tasks_app.dependencies import TriggerRule
 from tasks_app.errors import InvalidInput
@@ -75,7 +76,7 @@ class AmountsField(serializers.Field[Any, Any, Any, Any]):
         return data
 
 
-class TaskBody(StrictSerializer):
+class TaskBody(RoutingBody):
     name = TextField(max_length=200)
     project = TextField(max_length=100, required=False, help_text=_("Name of the project; default: `default`."))
     description = TextField(max_length=20_000, allow_blank=True, required=False, trim_whitespace=False)

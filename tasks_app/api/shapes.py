@@ -10,6 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from access_app.api.fields import InstantField, instant
+from tasks_app.api.routing_fields import PlaceShape, RoutingShape
 from tasks_app.models import Run, Task, TaskDependency
 from tasks_app.periods import Unit
 from tasks_app.services.runs import priority_name
@@ -32,7 +33,7 @@ class PriorityName(serializers.Field[Any, Any, Any, Any]):
         return priority_name(value)
 
 
-class TaskSerializer(serializers.Serializer[Any]):
+class TaskSerializer(RoutingShape):
     id = serializers.IntegerField()
     name = serializers.CharField()
     project = serializers.CharField(source="project.name")
@@ -173,7 +174,7 @@ class DependencySerializer(serializers.Serializer[Any]):
         return edge.period or None
 
 
-class RunSerializer(serializers.Serializer[Any]):
+class RunSerializer(PlaceShape):
     id = serializers.IntegerField()
     task = serializers.IntegerField(source="task_id")
     task_name = serializers.CharField(source="task.name")

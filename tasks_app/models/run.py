@@ -26,6 +26,7 @@ class RunType(models.TextChoices):
     RERUN = "rerun", _("rerun")
     UPSTREAM = "upstream", _("upstream")
     BACKFILL = "backfill", _("backfill")
+    PART = "part", _("part")
 
 
 class Run(models.Model):
@@ -37,6 +38,10 @@ class Run(models.Model):
     pool = models.ForeignKey(Pool, on_delete=models.PROTECT, related_name="runs", db_index=False)
     # The run of the task whose firing planned this one as downstream; null on that first run itself.
     root = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="members", db_index=False)
+    # The run beside which this one was made, each of them one of `shard_total` parts; null on that first run itself.
+    shard_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="parts", db_index=False)
+    shard_index = models.PositiveSmallIntegerField(null=True)
+    shard_total = models.PositiveSmallIntegerField(null=True)
     rerun_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="reruns", db_index=False)
     run_type = models.CharField(max_length=10, choices=RunType.choices)
     state = models.CharField(max_length=15, choices=STATE_CHOICES, default=RunState.WAITING.value)
@@ -72,6 +77,8 @@ class Run(models.Model):
     terminate_requested_at = models.DateTimeField(null=True)
     # The identity (UUID) of the worker that claimed it; workers live in an app above this one.
     worker_id = models.UUIDField(null=True)
+    # The worker to whose own queue it was sent; null where it went to the queue of its pool.
+    target_id = models.UUIDField(null=True)
     exit_code = models.IntegerField(null=True)
     params = models.JSONField(default=dict)
     output = models.JSONField(null=True)
@@ -150,6 +157,20 @@ class Run(models.Model):
             models.Index(fields=("pool",), name="run_live_of_pool", condition=Q(state__in=sorted(LIVE))),
             # Readers: rescue.of_lost_workers, a worker's own beat.
             models.Index(fields=("worker_id",), name="run_of_worker", condition=Q(state=RunState.RUNNING.value)),
+            # Readers: the parts of a run, its deletion.
+            models.Index(fields=("shard_of",), name="run_part_of", condition=Q(shard_of__isnull=False)),
+            # Reader: routes (how much is queued to a worker alone).
+            models.Index(
+                fields=("target_id",),
+                name="run_queued_to",
+                condition=Q(state=RunState.QUEUED.value, target_id__isnull=False),
+            ),
+            # Reader: routes (whose turn it is among the workers).
+            models.Index(
+                fields=("task", "target_id", "queued_at"),
+                name="run_last_of_target",
+                condition=Q(target_id__isnull=False, queued_at__isnull=False),
+            ),
             # Reader: release.accept, upstream runs that ended and whose downstream runs do not know yet.
             models.Index(fields=("finished_at",), name="run_to_tell", condition=Q(tell_downstream=True)),
             # Reader: whoever deletes a run: the database looks for the runs that point to it, for each one deleted.
@@ -162,6 +183,11 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return f"#{self.pk}"
+
+    @property
+    def shard_number(self) -> int:
+        """Which part it is, counted from 1, for people."""
+        return (self.shard_index or 0) + 1
 
 
 class RunDependency(models.Model):

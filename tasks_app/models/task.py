@@ -11,6 +11,7 @@ from tasks_app.dependencies import TriggerRule
 from tasks_app.models.project import Project, one_line
 from tasks_app.models.resource import Pool, Resource, TaskResource
 from tasks_app.periods import PeriodPolicy, Unit
+from tasks_app.routing import MOST_SHARDS, Routing
 
 PRIORITY_NAMES: dict[str, int] = {"low": 20, "normal": 50, "high": 75, "critical": 100}
 
@@ -79,6 +80,16 @@ class Task(models.Model):
     auto_pause_after = models.PositiveSmallIntegerField(
         _("pause after failures in a row"), null=True, blank=True, validators=[MinValueValidator(1)]
     )
+    routing = models.CharField(_("routing"), max_length=20, choices=Routing.choices, default=Routing.ANY)
+    # The parameter whose value is the key of consistent_hash; empty: the concurrency key is.
+    routing_key = models.CharField(_("routing key"), max_length=100, blank=True, validators=[one_line])
+    # Names for `specific` (one) and `failover` (in order).
+    routing_workers = models.JSONField(_("workers"), default=list, blank=True)
+    shards = models.PositiveSmallIntegerField(
+        _("shards"), null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(MOST_SHARDS)]
+    )
+    # See tasks_app.label_expressions.
+    required_labels = models.CharField(_("required labels"), max_length=500, blank=True, validators=[one_line])
     # Runs that failed since the last success; kept only where auto_pause_after is set.
     failures_in_a_row = models.PositiveIntegerField(default=0, editable=False)
     paused = models.BooleanField(_("paused"), default=False)

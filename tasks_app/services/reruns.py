@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -28,9 +28,23 @@ FAILED = TERMINAL - {RunState.SUCCEEDED, RunState.SKIPPED}
 
 
 def firing_of(run: Run) -> QuerySet[Run]:
-    """The runs that were planned together with this one: their root and its members."""
-    root = run.root_id or run.pk
-    return Run.objects.filter(Q(pk=root) | Q(root_id=root))
+    """The runs that were planned together with this one: their root and its members, and the parts of these."""
+    root = _root_of(run)
+    members = list(Run.objects.filter(Q(pk=root) | Q(root_id=root)).order_by().values_list("pk", flat=True))
+    return Run.objects.filter(Q(pk__in=members) | Q(shard_of__in=members))
+
+
+def same_part(run: Run) -> dict[str, Any]:
+    """What makes a new run the same part as this one, for the same worker; nothing for a run that stands alone."""
+    if run.shard_total is None:
+        return {}
+    return {"shard_index": run.shard_index, "shard_total": run.shard_total, "target_id": run.target_id}
+
+
+def _root_of(run: Run) -> int:
+    if run.shard_of_id is not None:
+        run = Run.objects.filter(pk=run.shard_of_id).first() or run
+    return run.root_id or run.pk
 
 
 def has_failed_point(run: Run) -> bool:
@@ -68,7 +82,7 @@ def rerun_failed(actor: Actor, run: Run, *, now: datetime) -> Run:
 def _locked_firing(run: Run) -> dict[int, Run]:
     """Every run of the firing by id, once nobody else is running it again. Raises WrongState, NotFound."""
     # The root stands for the firing: of two that ask at once, the second sees the new runs of the first.
-    list(Run.objects.filter(pk=run.root_id or run.pk).select_for_update(no_key=True).values_list("pk"))
+    list(Run.objects.filter(pk=_root_of(run)).select_for_update(no_key=True).values_list("pk"))
     old = {row.pk: row for row in firing_of(run).select_related("task__project").order_by("pk")}
     if run.pk not in old:
         raise NotFound
@@ -134,13 +148,19 @@ def _create(
         )
         ready = pk not in waiting and (pk not in above or run.trigger_rule == TriggerRule.ALWAYS)
         row = run_row(firing, limits, ready=ready, tells=pk in below)
-        return row | {"root_id": root, "trigger_rule": run.trigger_rule}
+        return row | {"root_id": root, "trigger_rule": run.trigger_rule} | same_part(run)
 
-    (created,) = transitions.create([row_of(again[0], None)], now=now, actor=actor.name)
-    new_of = {again[0]: created.id}
-    if rows := [row_of(pk, created.id) for pk in again[1:]]:
-        by_task = {run.task_id: run.id for run in transitions.create(rows, now=now, actor=actor.name)}
-        new_of |= {pk: by_task[old[pk].task_id] for pk in again[1:]}
+    (created,) = _insert([row_of(again[0], None)], now, actor)
+    new_of = {again[0]: created}
+    # A firing has one member of each task: of parts the first that is run again, and the others are beside it.
+    first: dict[int, int] = {}
+    for pk in again:
+        first.setdefault(old[pk].shard_of_id or pk, pk)
+    members = [pk for pk in first.values() if pk != again[0]]
+    new_of |= zip(members, _insert([row_of(pk, created) for pk in members], now, actor), strict=True)
+    beside = {pk: new_of[first[old[pk].shard_of_id or pk]] for pk in again if pk not in new_of}
+    rows = [row_of(pk, None) | {"shard_of_id": whole} for pk, whole in beside.items()]
+    new_of |= zip(beside, _insert(rows, now, actor), strict=True)
     copied = [edge for edge in edges if edge.downstream_id in chosen]
     if copied:
         freeze_edges((new_of.get(e.upstream_id, e.upstream_id), new_of[e.downstream_id], e.condition) for e in copied)
@@ -149,6 +169,14 @@ def _create(
     kept = {edge.upstream_id for edge in copied} - chosen
     Run.objects.filter(pk__in=kept).update(tell_downstream=True)
     return new_of
+
+
+def _insert(rows: Sequence[Mapping[str, Any]], now: datetime, actor: Actor) -> list[int]:
+    """The ids of the new runs, which come back in the order of the rows."""
+    if not rows:
+        return []
+    made = transitions.create(rows, now=now, actor=actor.name, columns=transitions.PART_COLUMNS)
+    return [run.id for run in made]
 
 
 def _wait_for_periods(windows: Collection[RunPeriod], new_of: dict[int, int]) -> None:

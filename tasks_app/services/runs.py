@@ -25,6 +25,7 @@ from tasks_app.models.task import PRIORITY_NAMES
 from tasks_app.planning import Firing, plan_runs
 from tasks_app.queries import get_visible
 from tasks_app.services.pauses import require_taking_runs
+from tasks_app.services.reruns import same_part
 from tasks_app.states import TERMINAL, RunState
 from tasks_app.wakeup import nudge
 
@@ -67,8 +68,9 @@ def trigger_batch(actor: Actor, task: Task, requests: Sequence[Request], *, now:
 
 
 def cancel(actor: Actor, run: Run, *, now: datetime) -> Run:
-    """Ask that the run does not go on. One that has not started is cancelled at once; a running one is ended by its
-    worker. Raises WrongState when it is over already, NotFound when it was deleted meanwhile."""
+    """Ask that the run does not go on, and with it all parts that were made of it. What has not started is cancelled at
+    once; what runs is ended by its worker. Raises WrongState when all is over already, NotFound when it was deleted
+    meanwhile."""
     return _ask_to_end(actor, run, now, kill=False)
 
 
@@ -84,10 +86,14 @@ def _ask_to_end(actor: Actor, run: Run, now: datetime, *, kill: bool) -> Run:
     require(actor, Verb.CANCEL, run.task.project_id)
     with transaction.atomic():
         # Held still meanwhile: a run that went back to waiting between the two looks would escape both.
-        state = get_visible(Run.objects.select_for_update(no_key=True), run.pk).state
-        if state in TERMINAL:
+        locked = Run.objects.select_for_update(no_key=True)
+        state = get_visible(locked, run.pk).state
+        # By a statement of their own: parts that are made until the lock is ours are seen by none before.
+        parts = dict(locked.filter(shard_of=run.pk).order_by("pk").values_list("pk", "state"))
+        live = [pk for pk, each in {run.pk: state, **parts}.items() if each not in TERMINAL]
+        if not live:
             raise WrongState(_("The run is %(state)s already.") % {"state": state}, state=state)
-        ask_to_end(Run.objects.filter(pk=run.pk), now=now, actor=actor.name, kill=kill)
+        ask_to_end(Run.objects.filter(pk__in=live), now=now, actor=actor.name, kill=kill)
         audit.append(actor, "terminate" if kill else "cancel", run, now=now)
         nudge()
     run.refresh_from_db()
@@ -110,6 +116,8 @@ def rerun(actor: Actor, run: Run, *, now: datetime) -> Run:
             raise NotFound
         (id,) = plan_runs([firing], now=now, actor=actor.name).run_ids
         assert id is not None
+        if part := same_part(run):
+            Run.objects.filter(pk=id).update(**part)
         audit.append(actor, "rerun", run, now=now, after={"run": id})
         nudge()
     return Run.objects.select_related("task", "version").get(pk=id)

@@ -8,7 +8,7 @@ from django.apps import apps
 from django.db.models import Max, Q
 from django.utils.translation import gettext as _
 
-from tasks_app import never_retry
+from tasks_app import never_retry, routing
 from tasks_app.concurrency_keys import check_template
 from tasks_app.errors import InvalidInput
 from tasks_app.macros import MacroError
@@ -29,6 +29,15 @@ def check_limits(task: Task, version: TaskVersion) -> None:
             check_template(task.concurrency_key)
         except MacroError as error:
             raise InvalidInput(concurrency_key=error.message) from error
+    routing.check(
+        routing=task.routing,
+        key=task.routing_key,
+        workers=task.routing_workers,
+        shards=task.shards,
+        required_labels=task.required_labels,
+        concurrency_key=task.concurrency_key,
+        overlap=task.overlap,
+    )
     try:
         never_retry.parse(version.never_retry)
     except never_retry.NeverRetryError as error:

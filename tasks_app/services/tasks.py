@@ -43,6 +43,11 @@ TASK_FIELDS = (
     "rate_window_seconds",
     "start_deadline_seconds",
     "auto_pause_after",
+    "routing",
+    "routing_key",
+    "routing_workers",
+    "shards",
+    "required_labels",
     "trigger_rule",
 )
 VERSION_FIELDS = (

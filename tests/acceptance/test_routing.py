@@ -72,3 +72,53 @@ def test_a_cordoned_worker_takes_nothing_and_a_drained_one_finishes_and_leaves_w
     people.ask("second", "uncordon")
     assert people.ended(waiting)["worker_name"] == "second"
     assert process_stack.rows("select count(*) from tasks_app_run where state <> 'succeeded' or attempt <> 1") == [(0,)]
+
+
+def test_a_broadcast_reaches_every_worker_with_its_number_and_labels_choose_who_is_left(process_stack):
+    process_stack.dispatcher()
+    process_stack.worker("--name", "first", "--label", "gpu", **BEAT)
+    process_stack.worker("--name", "second", "--label", "gpu", **BEAT)
+    process_stack.worker("--name", "third", **BEAT)
+    people = People(process_stack)
+    command = "echo part $SCHEDULER_SHARD_INDEX of $SCHEDULER_SHARD_TOTAL"
+    whole = people.run(people.task("everywhere", command, routing="broadcast", required_labels="gpu"))
+    assert people.ended(whole)["worker_name"] == "first"
+    found = people.get(f"/api/runs?shard_of={whole.rpartition('/')[2]}")["results"]
+    (part,) = [f"/api/runs/{run['id']}" for run in found if run["shard_index"] == 1]
+    assert people.ended(part)["worker_name"] == "second"
+    assert [line["text"] for line in people.get(f"{part}/log")["lines"]] == ["part 1 of 2"]
+
+    gpu = people.task("gpu", "true", required_labels="gpu", routing="least_loaded")
+    people.ask("first", "cordon")
+    assert {people.ended(people.run(gpu))["worker_name"] for _ in range(4)} == {"second"}
+    people.ask("second", "cordon")
+    waiting = people.run(gpu)
+    gates = people.get(f"{waiting}/explain")
+    assert gates["closed"] == "labels"
+    people.ask("first", "uncordon")
+    assert people.ended(waiting)["worker_name"] == "first"
+
+
+def test_what_is_queued_to_a_worker_that_is_killed_or_cordoned_goes_to_another_and_runs_once(process_stack):
+    process_stack.dispatcher()
+    first = process_stack.worker("--name", "first", concurrency=1, **BEAT)
+    people = People(process_stack)
+    busy = people.task("busy", "sleep 60", routing="specific", routing_workers=["first"])
+    spread = people.task("spread", "true", routing="round_robin")
+    held = people.run(busy)
+    people.started(held)
+    queued = [people.run(spread) for _ in range(5)]
+    process_stack.wait_for("them to be queued", lambda: {people.get(run)["state"] for run in queued} == {"queued"}, 20)
+    process_stack.worker("--name", "second", concurrency=1, **BEAT)
+    people.ask("first", "cordon")
+    assert {people.ended(run)["worker_name"] for run in queued} == {"second"}
+
+    people.ask("second", "cordon")
+    people.ask("first", "uncordon")
+    more = [people.run(spread) for _ in range(5)]
+    process_stack.wait_for("them to be queued", lambda: {people.get(run)["state"] for run in more} == {"queued"}, 20)
+    first.kill()
+    people.ask("second", "uncordon")
+    assert {people.ended(run)["worker_name"] for run in more} == {"second"}
+    assert people.ended(held)["state"] == "lost"
+    assert process_stack.rows("select count(*) from tasks_app_run where attempt <> 1") == [(0,)]

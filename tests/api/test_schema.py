@@ -70,6 +70,7 @@ def test_lists_name_their_filters(document):
         "state",
         "run_type",
         "backfill",
+        "shard_of",
         "created_after",
         "created_before",
     }

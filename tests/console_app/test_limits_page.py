@@ -107,7 +107,7 @@ def test_the_page_of_a_task_tells_its_limits_and_is_silent_about_what_is_usual(a
 def test_what_is_usual_stays_folded_away(as_alice, task):
     for address in ("/tasks/new", f"/tasks/{task.pk}/edit"):
         page = as_alice.get(address).text
-        assert page.count('<details class="more">') == 2, address
+        assert page.count('<details class="more">') == 3, address
 
 
 def test_what_is_left_empty_keeps_its_default(as_alice, task):
@@ -137,3 +137,34 @@ def test_mistakes_stand_at_their_fields_with_their_group_open(as_alice, task, ap
     assert answer.status_code == 422
     assert answer.context["form"].errors.keys() == {field}
     assert '<details class="more" open>' in answer.text
+
+
+def test_labels_and_routing_are_typed_kept_and_shown_again(as_alice, task):
+    typed = {"required_labels": "gpu and zone in (a, b)", "routing": "failover", "routing_workers": "etl-1, etl-2"}
+    answer = as_alice.post(f"/tasks/{task.pk}/edit", form_of(task, **typed, retry_jitter="on"))
+    assert answer.status_code == 302, answer.context["form"].errors
+    found = tasks.describe(Task.objects.select_related("version").get(pk=task.pk))
+    assert (found["routing"], found["routing_workers"]) == ("failover", ["etl-1", "etl-2"])
+    page = as_alice.get(f"/tasks/{task.pk}/edit").text
+    assert 'value="etl-1, etl-2"' in page and page.count('<details class="more" open>') == 1
+    shown = as_alice.get(f"/tasks/{task.pk}/").text
+    assert "gpu and zone in (a, b)" in shown and "etl-1, etl-2" in shown
+    task = Task.objects.get(pk=task.pk)
+    assert as_alice.post(f"/tasks/{task.pk}/edit", form_of(task, routing_workers="etl-1")).status_code == 302
+    assert Task.objects.get(pk=task.pk).routing == "failover", "left empty it stays as it is"
+
+
+@pytest.mark.parametrize(
+    ("typed", "field"),
+    [
+        ({"required_labels": "gpu and"}, "required_labels"),
+        ({"routing": "specific"}, "routing_workers"),
+        ({"routing": "consistent_hash"}, "routing_key"),
+        ({"routing": "shards"}, "shards"),
+        ({"routing": "nowhere"}, "routing"),
+    ],
+)
+def test_mistakes_of_routing_stand_at_their_fields(as_alice, task, typed, field):
+    answer = as_alice.post(f"/tasks/{task.pk}/edit", form_of(task, **typed, retry_jitter="on"))
+    assert answer.status_code == 422
+    assert answer.context["form"].errors.keys() == {field}

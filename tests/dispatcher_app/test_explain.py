@@ -44,6 +44,8 @@ ORDER = [
         "resource_breaker",
         "rate",
         "backfill",
+        "labels",
+        "routing",
         "turn",
         "worker",
     ),

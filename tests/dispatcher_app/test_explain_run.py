@@ -15,7 +15,7 @@ def test_it_prints_a_line_for_each_gate():
     task = make_task()
     run = make_run(task)
     lines = run_command("explain_run", str(run.pk)).splitlines()
-    assert len(lines) == 18
+    assert len(lines) == 20
     assert lines[0].startswith("open") and "It waits for its gates." in lines[0]
     (worker,) = [line for line in lines if line.startswith("closed")]
     assert "start one" in worker

@@ -243,5 +243,5 @@ def test_what_is_to_be_armed_and_its_newest_run_are_found_by_their_indexes_among
         cursor.execute("ANALYZE tasks_app_run, tasks_app_schedule")
     (plan,) = plans_of(lambda: rearm(NOON + SECOND))
     assert next_of(waits) == NOON + 61 * SECOND
-    assert indexes(plan) == {"schedule_to_rearm", "run_once_per_instant"}
+    assert indexes(plan) == {"schedule_to_rearm", "run_once_per_instant", "run_part_of"}
     assert not scanned_tables(plan)

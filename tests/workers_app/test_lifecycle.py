@@ -11,14 +11,17 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.core.management import CommandError
 
 from tasks_app import rowset
 from tasks_app.models import Run
-from tests.tasks_app.making import default_pool, make_task, plan, start, state_of
+from tests.tasks_app.making import default_pool, enqueue, make_task, plan, start, state_of
 from tests.workers_app.jobs import make_job, wait_until
 from workers_app import hosts, lifecycle
 from workers_app.jobs import Active, Control
 from workers_app.lifecycle import LeaseLost, Node
+from workers_app.management.commands import run_worker
+from workers_app.messages import queue_name, worker_address
 from workers_app.models import Worker, WorkerState
 from workers_app.reaper import reaper
 
@@ -202,3 +205,37 @@ def test_draining_goes_on_without_a_database(node, monkeypatch):
     control.on_end(node.execution.active.clear)
     node.drain(0.1)
     assert control.why == Control.STOPPING
+
+
+@pytest.mark.parametrize(("queue", "handed_back_to"), [("own", "own"), ("pool", "pool"), (None, "pool")])
+def test_an_envelope_that_is_refused_goes_back_to_the_queue_that_it_came_from(node, queue, handed_back_to):
+    rung: list[Any] = []
+    node.execution._ring = rung.extend
+    node.execution.refusing = True
+    addresses = {"own": worker_address(node.id), "pool": node.pool.name}
+    node.execute([(1, 1), (2, 1)], queue=None if queue is None else queue_name(addresses[queue]))
+    assert {address for address, _pairs in rung} == {addresses[handed_back_to]}
+    assert sorted(pair for _address, pairs in rung for pair in pairs) == [(1, 1), (2, 1)]
+
+
+def test_what_is_queued_to_a_worker_that_drains_is_looked_at_at_once(node):
+    mine, other = plan(make_task(), 2)
+    enqueue(mine, other)
+    Run.objects.filter(pk=mine).update(target_id=node.id)
+    later = Run.objects.get(pk=other).sweep_at
+    node.drain(0.1)
+    assert Run.objects.get(pk=mine).sweep_at != later == Run.objects.get(pk=other).sweep_at
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [([], {}), (["zone=a", "gpu", "mem=64", "note=a = b"], {"zone": "a", "gpu": "true", "mem": "64", "note": "a = b"})],
+)
+def test_labels_are_read_from_the_command_line(given, labels):
+    assert run_worker._labels(given) == labels
+
+
+@pytest.mark.parametrize("given", ["", "=a", "1=a", "and", "in=b", "a b=c", "x" * 64, "x=\n", "x=" + "v" * 201])
+def test_a_label_that_no_expression_could_name_is_refused(given):
+    with pytest.raises(CommandError, match="NAME=VALUE"):
+        run_worker._labels([given])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -94,7 +95,7 @@ def test_a_worker_drops_and_counts_what_is_not_ours_and_executes_what_is(monkeyp
     class Node:
         executed: list[messages.Pair] = []
 
-        def execute(self, pairs):
+        def execute(self, pairs, *, queue):
             self.executed += pairs
 
     monkeypatch.setattr(lifecycle, "_node", Node())
@@ -105,3 +106,12 @@ def test_a_worker_drops_and_counts_what_is_not_ours_and_executes_what_is(monkeyp
     assert Node.executed == []
     celery_tasks.execute_runs(pack(GOOD))
     assert Node.executed == GOOD
+
+
+def test_the_queue_of_a_worker_bears_its_id_and_ends_some_time_after_it_and_that_of_a_pool_stays(settings):
+    settings.SCHEDULER_QUEUE_PREFIX = "p"
+    id = UUID("0b5cdd6a-5f0c-4e5b-9d53-0a7b6f1e2c3d")
+    own: Any = messages.pool_queue(messages.worker_address(id))
+    pool: Any = messages.pool_queue("default")
+    assert (own.name, own.durable, own.expires) == (f"p.{id}", True, messages.WORKER_QUEUE_SECONDS)
+    assert (pool.name, pool.durable, pool.expires) == ("p.default", True, None)

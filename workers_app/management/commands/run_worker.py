@@ -12,6 +12,7 @@ from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_ready
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from tasks_app.label_expressions import KEYWORDS, LABEL_NAME, LABEL_VALUE
 from tasks_app.models import Pool
 from workers_app import hosts, lifecycle, messages
 from workers_app.listening import QueueListening
@@ -27,7 +28,13 @@ class Command(BaseCommand):
         parser.add_argument("--pool", default="default", help="the pool whose runs it takes (default: %(default)s)")
         parser.add_argument("--concurrency", type=int, default=8, help="runs at once (default: %(default)s)")
         parser.add_argument("--name", default="", help="a name that lasts beyond a restart (default: a new one)")
-        parser.add_argument("--label", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
+        parser.add_argument(
+            "--label",
+            action="append",
+            default=[],
+            metavar="NAME[=VALUE]",
+            help="may be repeated; without a value it is true",
+        )
         parser.add_argument("--warm", type=int, default=1, help="processes for callables started ahead")
         parser.add_argument("--with-dispatcher", action="store_true", help="run a dispatcher in the same process")
 
@@ -53,9 +60,10 @@ def _consume(node: lifecycle.Node, *, dispatcher: bool, warm: int) -> None:
     # What it warns of is pickle; our envelopes are signed JSON.
     warnings.filterwarnings("ignore", category=SecurityWarning)
 
-    queue = messages.pool_queue(node.pool.name)
-    app.conf.task_queues = [queue]
-    app.conf.task_default_queue = queue.name
+    # The pool's, and one for what goes to this worker alone.
+    queues = [messages.pool_queue(address) for address in (node.pool.name, messages.worker_address(node.id))]
+    app.conf.task_queues = queues
+    app.conf.task_default_queue = queues[0].name
     app.steps["worker"].add(lifecycle.LifecycleStep)
     worker_ready.connect(
         lambda **_: log.info("ready", name=node.name, pool=node.pool.name, slots=node.slots), weak=False
@@ -73,7 +81,7 @@ def _consume(node: lifecycle.Node, *, dispatcher: bool, warm: int) -> None:
         without_heartbeat=True,
         task_events=False,
     )
-    node.orders.listening = QueueListening(worker, [queue.name])
+    node.orders.listening = QueueListening(worker, [queue.name for queue in queues])
     with _dispatcher_beside(dispatcher):
         worker.start()
     raise SystemExit(worker.exitcode or 0)
@@ -111,7 +119,7 @@ def _labels(pairs: list[str]) -> dict[str, str]:
     labels = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise CommandError(f"--label {pair!r} must look like NAME=VALUE.")
-        labels[name] = value
+        if not LABEL_NAME.fullmatch(name) or name in KEYWORDS or not LABEL_VALUE.fullmatch(value):
+            raise CommandError(f"--label {pair!r} must look like NAME=VALUE, or NAME; a name begins with a letter.")
+        labels[name] = value if equals else "true"
     return labels
