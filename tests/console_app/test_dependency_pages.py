@@ -45,6 +45,8 @@ def test_the_page_of_a_task_shows_what_lies_around_it(as_alice, project, three):
     assert f'href="/tasks/{far.pk}/"' in page and f'href="/tasks/{further.pk}/"' not in page
     assert "Two edges far in each direction" in page
     assert page.count('class="node') == 4
+    whole = as_alice.get(f"/tasks/{c.pk}/").text
+    assert f'href="/tasks/{further.pk}/"' in whole and "Two edges far in each direction" not in whole
     alone = as_alice.get(f"/tasks/{make_task(project, 'alone').pk}/").text
     assert "It waits for no other task" in alone and "<svg class=" not in alone
 
