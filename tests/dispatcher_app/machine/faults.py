@@ -4,25 +4,26 @@ from __future__ import annotations
 import __future__
 
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from dispatcher_app import acceptance, firing, limits, loop, rescue
-from tasks_app import ending, ledger, transitions
+from dispatcher_app import acceptance, firing, gates, limits, release, rescue
+from tasks_app import breaker, ending, jitter, ledger, planning, transitions
 from tasks_app.services import runs
+from tests.dispatcher_app.machine.scene import Feature
 
 _LIVE, _RUNNING = "state__in=sorted(LIVE)", 'state="running"'
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`old` becomes `new` in the source of a function of the module; `seen_in` are the modules that use it by name.
+    """`old` becomes `new` in the source of a function of the module.
 
-    `rare` ones take a minute to be found, which only the long form has.
+    It is looked for with these features; without any, with those that are drawn. `rare` ones take up to minutes to be
+    found, which only the long form has.
     """
 
     name: str
@@ -30,19 +31,19 @@ class Fault:
     function: str
     old: str
     new: str
-    seen_in: tuple[ModuleType, ...] = ()
+    features: tuple[Feature, ...] = ()
     rare: bool = False
 
     def plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Raises AssertionError where the line is no longer there: then the fault has to be written anew."""
-        source = inspect.getsource(getattr(self.module, self.function))
+        function = getattr(self.module, self.function)
+        source = inspect.getsource(function)
         assert source.count(self.old) >= 1, f"{self.module.__name__}.{self.function} has no {self.old!r}"
         scope: dict[str, Any] = {}
         flags = __future__.annotations.compiler_flag
         exec(compile(source.replace(self.old, self.new), self.module.__name__, "exec", flags), vars(self.module), scope)
-        changed: Callable[..., Any] = scope[self.function]
-        for module in (self.module, *self.seen_in):
-            monkeypatch.setattr(module, self.function, changed)
+        # In its place, so that the modules that know the function by name have it as well.
+        monkeypatch.setattr(function, "__code__", scope[self.function].__code__)
 
 
 FAULTS = (
@@ -80,10 +81,137 @@ FAULTS = (
         "accept_ended",
         "_make_ready(",
         "list(",
-        seen_in=(loop,),
         rare=True,
     ),
-    Fault("rescue takes the runs of the living", rescue, "_orphans", "IN ('lost', 'offline')", "<> 'offline'"),
+    Fault(
+        "rescue takes the runs of the living", rescue, "_orphans", "IN ('lost', 'offline')", "<> 'offline'", rare=True
+    ),
     Fault("a lost message is not missed", rescue, "find_unclaimed", "if not overdue.exists()", "if overdue", rare=True),
     Fault("a key of a trigger is dropped", runs, "_firing", "=request.idempotency_key", "=None", rare=True),
+    Fault(
+        "a limit of a key counts what runs and not what is queued",
+        limits,
+        "_tasks",
+        "room.live_of_key[task_id, key] = n",
+        'room.live_of_key[task_id, key] = live.filter(task=task_id, concurrency_key=key, state="running").count()',
+        features=(Feature.KEYS,),
+    ),
+    Fault(
+        "the weight of a run is ignored",
+        limits,
+        "_pools",
+        'Sum("weight")',
+        'Count("pk")',
+        features=(Feature.WEIGHTS,),
+        rare=True,
+    ),
+    Fault(
+        "the amount that a run takes of a resource is ignored",
+        limits,
+        "_live_of_resources",
+        "sum(used.amount)",
+        "count(*)",
+        features=(Feature.CAPACITY,),
+        rare=True,
+    ),
+    Fault(
+        "runs start while their resource is closed",
+        gates,
+        "_resource",
+        "not resource.calendar.allows(now)",
+        "False",
+        features=(Feature.WINDOW,),
+    ),
+    Fault(
+        "a breaker lets everything through at half open",
+        breaker,
+        "ask",
+        "Decision(max(breaker.wave - breaker.wave_successes - live, 0))",
+        "Decision(None)",
+        features=(Feature.BREAKER,),
+    ),
+    Fault(
+        "a breaker does not open again in time",
+        breaker,
+        "ask",
+        "now < breaker.open_until",
+        "True",
+        features=(Feature.BREAKER,),
+    ),
+    Fault(
+        "starts under a rate are not counted",
+        release,
+        "_count_starts",
+        "if started:",
+        "if not started:",
+        features=(Feature.RATES,),
+    ),
+    Fault(
+        "a fixed delay does not wait for the end of its run",
+        firing,
+        "rearm",
+        "Q(ended__isnull=False)",
+        "Q(newest__isnull=False)",
+        features=(Feature.DELAY,),
+        rare=True,
+    ),
+    Fault(
+        "jitter goes beyond the next instant",
+        jitter,
+        "jittered",
+        "room = min(room, max(next_nominal - nominal - _MICROSECOND, timedelta(0)))",
+        "pass",
+        features=(Feature.JITTER,),
+    ),
+    Fault(
+        "a calendar is not asked",
+        firing,
+        "_answer",
+        "calendars.of(schedule.calendar_id)",
+        "None",
+        features=(Feature.CALENDARS,),
+    ),
+    Fault(
+        "a backfill ignores how many may run at once",
+        limits,
+        "_backfills",
+        "counted.get(id, 0)",
+        "0",
+        features=(Feature.BACKFILLS,),
+    ),
+    Fault(
+        "a paused backfill goes on", gates, "backfill", "if active else 0", "", features=(Feature.BACKFILLS,), rare=True
+    ),
+    Fault(
+        "a start deadline is ignored",
+        planning,
+        "_expires_at",
+        "firing.start_deadline_seconds or firing.task.start_deadline_seconds",
+        "0",
+        features=(Feature.DEADLINES,),
+    ),
+    Fault(
+        "the first run of a period counts for its last",
+        acceptance,
+        "_settling",
+        "ORDER BY last.nominal_at DESC",
+        "ORDER BY last.nominal_at",
+        features=(Feature.PERIODS,),
+    ),
+    Fault(
+        "a rule starts what still waits for a period",
+        acceptance,
+        "_judge",
+        "held_back=_lock_open(rules)",
+        "held_back=()",
+        features=(Feature.PERIODS,),
+    ),
+    Fault(
+        "a conditional edge always opens",
+        acceptance,
+        "_holds",
+        "parsed is not None and parsed.holds(values)",
+        "True",
+        features=(Feature.CONDITIONS,),
+    ),
 )

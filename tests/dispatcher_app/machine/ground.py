@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from datetime import datetime
-from typing import Any
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
 
 import pytest
 from django.db import connection, transaction
@@ -15,22 +15,27 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from access_app.actors import system_actor
 from monitoring_app.invariants import check_invariants
 from tasks_app.dependencies import TriggerRule
-from tasks_app.models import Pool, Run, Schedule, Task
+from tasks_app.errors import SchedulerError
+from tasks_app.models import Backfill, Pool, Resource, Run, RunPeriod, Schedule, Task, TaskResource
 from tasks_app.models.task import Overlap
-from tasks_app.services import pauses, runs, schedules
+from tasks_app.services import backfills, pauses, runs, schedules
 from tasks_app.states import LIVE, TERMINAL, RunState
 from tests.dispatcher_app.machine import instants, snapshot
-from tests.dispatcher_app.machine.instants import RULES, Owed
-from tests.dispatcher_app.machine.snapshot import May, Moves, OfTick, look, nothing
-from tests.dispatcher_app.machine.world import World
-from tests.tasks_app.making import default_pool, depend, make_pool, make_task
-from workers_app.jobs import Result
+from tests.dispatcher_app.machine.gates import Gates
+from tests.dispatcher_app.machine.moves import Moves
+from tests.dispatcher_app.machine.scene import Feature, Scene
+from tests.dispatcher_app.machine.snapshot import May, look, nothing
+from tests.dispatcher_app.machine.ticks import OfTick
+from tests.dispatcher_app.machine.world import Hand, World
+from tests.tasks_app.making import default_pool
+from workers_app.jobs import Active, Result
 
 SYSTEM = system_actor("machine")
 # Nobody ends a run at its limit of time here, nor hurries.
 NOT_ASKED = ("I5", "I8")
 pick = st.integers(0, 11)
 LIVENESS_ROUNDS = 60
+MANY = 1000
 
 
 def check_by_command(now: datetime) -> None:
@@ -42,6 +47,8 @@ def check_by_command(now: datetime) -> None:
 class Ground(RuleBasedStateMachine):
     """One example: a world inside a transaction that is rolled back at its end."""
 
+    wanted: ClassVar[frozenset[Feature]] = frozenset()
+
     def __init__(self) -> None:
         super().__init__()
         self.patches = pytest.MonkeyPatch()
@@ -49,36 +56,27 @@ class Ground(RuleBasedStateMachine):
         self.sound = self.ticked = self.jumped = False
 
     @initialize(
+        features=st.sets(st.sampled_from(Feature), max_size=4),
         policy=st.sampled_from(Overlap.values),
         trigger_rule=st.sampled_from([rule.value for rule in TriggerRule]),
         catch_up=st.sampled_from(["none", "last", "all"]),
         limit=st.integers(1, 3),
     )
-    def begin(self, policy: str, trigger_rule: str, catch_up: str, limit: int) -> None:
+    def begin(self, features: set[Feature], policy: str, trigger_rule: str, catch_up: str, limit: int) -> None:
         self.atomic = transaction.atomic()
         self.atomic.__enter__()
         self.world = World(self.patches)
         self.runs: snapshot.Runs = {}
-        self.owed: dict[int, Owed] = {}
         self.keys: dict[tuple[int, str], int] = {}
-        small = make_pool("small", slots=limit)
-        plain = make_task(retry_count=1)
-        again = make_task(retry_on_lost=True, retry_count=2, max_concurrent=limit)
-        lapping = make_task(overlap=policy, retry_count=1)
-        below, other, last = make_task(), make_task(pool=small), make_task(trigger_rule=trigger_rule)
-        depend(again, below, last)
-        depend(again, other, last)
-        self.tasks: list[Task] = [plain, again, lapping, below, other, last, make_task(pool=small, weight=1)]
-        for task, period in ((plain, 60), (again, 300), (lapping, 60), (other, 90)):
-            self._schedule(task, period, catch_up)
-        for pool in (default_pool(), default_pool(), small):
+        # Periods whose end was told in a tick before.
+        self.settled: set[int] = set()
+        self.scene = Scene(SYSTEM, self.world.clock.now, self.wanted or frozenset(features), catch_up)
+        self.scene.build(policy, trigger_rule, limit)
+        self.tasks, self.owed = self.scene.tasks, self.scene.owed
+        self.gates = Gates(self.scene.target)
+        for pool in (default_pool(), default_pool(), Pool.objects.get(name="small")):
             self.world.hire(pool)
         self.sound = True
-
-    def _schedule(self, task: Task, period: int, catch_up: str) -> None:
-        now = self.world.clock.now
-        row = schedules.create(SYSTEM, task, {**RULES[period], "catch_up": catch_up, "max_catch_up": 3}, now=now)
-        self.owed[row.pk] = Owed(task.pk, period, now, now)
 
     def teardown(self) -> None:
         try:
@@ -109,24 +107,41 @@ class Ground(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1), deaf=st.sampled_from([False, False, False, True]), rescue=st.booleans())
     def tick(self, which: int, deaf: bool = False, rescue: bool = True) -> None:
         now, before = self.world.clock.now, self.runs
-        of_tick = OfTick(now)
-        due = {id: instants.must_have_run(owed, owed.answered_until, now) for id, owed in self.owed.items()}
+        of_tick = OfTick(now, before, lambda: self.runs)
+        due = self._due(now)
         with self.step(of_tick.may, may_plan=True):
             self.world.tick(which, deaf=deaf, rescue_too=rescue)
             self.ticked = True
         for owed in self.owed.values():
             owed.ticked(now)
         instants.check(self.owed, ticked_at=now)
-        of_tick.check_nothing_left(before, self.runs)
-        self._check_fresh(due, self.runs.keys() - before.keys())
+        of_tick.check(self.gates, self.settled)
+        new = [run for id, run in self.runs.items() if id not in before]
+        self._check_fired(due, new)
+        for run in new:
+            self._check_planned(run)
+        if self.scene.delayed is not None:
+            instants.check_delayed(self.scene.delayed, before, self.runs, now)
 
-    def _check_fresh(self, due: dict[int, list[Any]], new: set[int]) -> None:
-        free = Task.objects.filter(paused=False, overlap=Overlap.ALLOW).values_list("pk", flat=True)
-        made = set(Run.objects.filter(pk__in=new).values_list("schedule_id", "nominal_at"))
-        for id, fresh in due.items():
-            if self.owed[id].task in free and self.owed[id].exact:
-                missing = [at for at in fresh if (id, at) not in made]
-                assert not missing, f"schedule {id} is free to fire and has not: {missing}"
+    def _due(self, now: datetime) -> dict[int, list[datetime]]:
+        """{schedule: instants} that a tick at `now` has to make runs of."""
+        # Before the tick, which ends pauses that are over; until when they lasted their instants are not fired.
+        free = set(Task.objects.filter(paused=False, overlap=Overlap.ALLOW).values_list("pk", flat=True))
+        exact = {id: owed for id, owed in self.owed.items() if owed.exact and owed.task in free}
+        return {id: instants.must_have_run(owed, owed.answered_until, now) for id, owed in exact.items()}
+
+    def _check_fired(self, due: dict[int, list[datetime]], new: Collection[snapshot.Seen]) -> None:
+        made = {(run.schedule_id, run.nominal_at) for run in new}
+        for id, instants_due in due.items():
+            missing = [at for at in instants_due if (id, at) not in made]
+            assert not missing, f"schedule {id} is free to fire and has not: {missing}"
+
+    def _check_planned(self, run: snapshot.Seen) -> None:
+        owed = self.owed.get(run.schedule_id or 0)
+        if owed is not None:
+            instants.check_planned(owed, run)
+            late = owed.deadline and run.due_at + timedelta(seconds=owed.deadline)
+            assert run.expires_at == late, f"{run} has its start deadline not at {late}"
 
     @rule(seconds=st.sampled_from([0.5, 1, 4, 6, 11, 20, 45, 61, 130]))
     def time_passes(self, seconds: float) -> None:
@@ -142,6 +157,15 @@ class Ground(RuleBasedStateMachine):
     def clock_jumps(self, seconds: float) -> None:
         self.world.clock.jump(seconds)
         self.jumped = True
+        if seconds < 0:
+            self.gates.set_back()
+
+    def note_end(self, hand: Hand, active: Active, answered: bool | None) -> None:
+        """Tell the model before an attempt ends what it says of its target (None: nothing)."""
+        run = self.runs.get(active.job.run_id)
+        if run is not None and run.owned_by(hand.id, active.job.attempt):
+            users = TaskResource.objects.values_list("task_id", flat=True)
+            self.gates.ended(run, answered, set(users))
 
     def _fresh(self, which: int) -> Task:
         return Task.objects.select_related("version", "project", "pool").get(pk=self.tasks[which % len(self.tasks)].pk)
@@ -150,16 +174,22 @@ class Ground(RuleBasedStateMachine):
         """With everything let go and workers that succeed, every run comes to its end: nothing was lost on the way."""
         clock = self.world.clock
         clock.now = max(clock.now, clock.latest)
-        for id in list(self.owed):
+        for id in [*self.owed, *([self.scene.delayed] if self.scene.delayed else [])]:
             schedules.delete(SYSTEM, Schedule.objects.select_related("task").get(pk=id), now=clock.now)
-        self.owed = {}
+        self.owed, self.scene.delayed = {}, None
         for place in range(len(self.tasks)):
             pauses.resume(SYSTEM, self._fresh(place), now=clock.now)
         for run in Run.objects.filter(state="waiting", held=True).select_related("task"):
             runs.unhold(SYSTEM, run, now=clock.now)
-        # Not all at once would take longer, and says no more.
-        Task.objects.update(max_concurrent=None, overlap=Overlap.ALLOW)
+        for backfill in Backfill.objects.filter(state="paused").select_related("task"):
+            with suppress(SchedulerError):
+                backfills.resume(SYSTEM, backfill, now=clock.now)
+        # Not all at once would take longer, and says no more. Breakers close by themselves.
+        unrated = {"rate_limit": None, "rate_window_seconds": None}
+        Task.objects.update(max_concurrent=None, overlap=Overlap.ALLOW, max_concurrent_per_key=MANY, **unrated)
         Pool.objects.update(slots=None)
+        Resource.objects.update(capacity=None, calendar=None, **unrated)
+        Backfill.objects.update(max_concurrent=MANY)
         hands = [self.world.hire(pool) for pool in {hand.pool.pk: hand.pool for hand in self.world.hands}.values()]
         self.runs = look()
         left: list[Any] = []
@@ -168,11 +198,15 @@ class Ground(RuleBasedStateMachine):
             while self.world.broker.queue:
                 pool, pairs = self.world.broker.queue.pop()
                 next(hand for hand in hands if hand.pool.name == pool).take(pairs)
+            self.runs = look()
             for hand in hands:
                 for active in hand.begun:
+                    self.note_end(hand, active, True)
                     hand.end(active, Result(RunState.SUCCEEDED))
             self.runs = look()
-            left = [run for run in self.runs.values() if run.state not in TERMINAL]
+            # A period in which nothing succeeds is waited for as long as it takes: each tick has looked at that.
+            patient = set(RunPeriod.objects.filter(settled=False).values_list("run_id", flat=True))
+            left = [run for run in self.runs.values() if run.state not in TERMINAL and run.id not in patient]
             if not left:
                 return
             farthest = max(run.due_at for run in left)

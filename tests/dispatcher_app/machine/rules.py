@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -17,11 +18,12 @@ from tasks_app.states import TERMINAL
 from tests.dispatcher_app.machine import instants
 from tests.dispatcher_app.machine.ground import SYSTEM, pick
 from tests.dispatcher_app.machine.instants import RULES
+from tests.dispatcher_app.machine.scene import Feature
+from tests.dispatcher_app.machine.sharing import Sharing
 from tests.dispatcher_app.machine.snapshot import May, only
-from tests.dispatcher_app.machine.work import Work
 
 
-class Machine(Work):
+class Machine(Sharing):
     """One rule for each thing that can happen."""
 
     @precondition(lambda self: self.tasks)
@@ -35,7 +37,8 @@ class Machine(Work):
     def trigger(self, which: int, key: str | None, later: int) -> None:
         task = self._fresh(which)
         not_before = self.world.clock.now + timedelta(seconds=later) if later else None
-        request = runs.Request(idempotency_key=key, not_before=not_before)
+        params = {"k": "xy"[len(self.runs) % 2]} if task.concurrency_key else {}
+        request = runs.Request(params=params, idempotency_key=key, not_before=not_before)
         known = set(self.runs)
         with self.step(self._by_overlap(task), may_plan=True), suppress(SchedulerError):
             run, _new = runs.trigger(SYSTEM, task, request, now=self.world.clock.now)
@@ -43,6 +46,7 @@ class Machine(Work):
                 assert self.keys.setdefault((task.pk, key), run.pk) == run.pk, "the same key has given two runs"
             else:
                 assert run.pk not in known
+            assert run.concurrency_key == params.get("k", "")
 
     def _by_overlap(self, task: Task) -> May:
         """A new run may put others of its task aside, as far as its policy goes."""
@@ -138,4 +142,15 @@ class Machine(Work):
         assert not [run for run in self.runs.values() if run.task_id == task.pk]
         self.tasks = [one for one in self.tasks if one.pk != task.pk]
         self.owed = {id: owed for id, owed in self.owed.items() if owed.task != task.pk}
+        if self.scene.delayed is not None and not Schedule.objects.filter(pk=self.scene.delayed).exists():
+            self.scene.delayed = None
         self.keys = {key: run for key, run in self.keys.items() if key[0] != task.pk}
+
+
+def machine_with(features: Iterable[Feature]) -> type[Machine]:
+    """The machine whose examples all have these features; without any, those that are drawn."""
+
+    class Chosen(Machine):
+        wanted = frozenset(features)
+
+    return Chosen

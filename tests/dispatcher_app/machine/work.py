@@ -56,7 +56,7 @@ class Work(Ground):
         del self.world.broker.queue[message % len(self.world.broker.queue)]
 
     @precondition(lambda self: self.world.begun())
-    @rule(which=pick, how=st.sampled_from(["ok", "ok", "fail", "final", "ask"]))
+    @rule(which=pick, how=st.sampled_from(["ok", "ok", "empty", "fail", "final", "ask"]))
     def attempt_ends(self, which: int, how: str) -> None:
         """Whoever began it says so, also long after it was given to somebody else."""
         begun = self.world.begun()
@@ -65,6 +65,8 @@ class Work(Ground):
         match how:
             case "ok":
                 result = Result(RunState.SUCCEEDED, output={"rows": 1}, exit_code=0)
+            case "empty":
+                result = Result(RunState.SUCCEEDED, output={"rows": 0}, exit_code=0)
             case "final":
                 result.retryable = False
             case "ask":
@@ -81,8 +83,9 @@ class Work(Ground):
 
     def _end(self, hand: Any, active: Active, result: Result) -> None:
         run = self.runs.get(active.job.run_id)
-        mine = run is not None and (run.state, run.attempt, run.worker_id) == ("running", active.job.attempt, hand.id)
+        mine = run is not None and run.owned_by(hand.id, active.job.attempt)
         expected = self._after(run, active, result) if mine else ""
+        self.note_end(hand, active, {"succeeded": True, "failed": False, "waiting": False}.get(expected))
         with self.step(only([active.job.run_id], expected)):
             hand.end(active, result)
         if mine:
