@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,6 +30,9 @@ log = structlog.get_logger(__name__)
 BATCH = 5000
 # Schedules that catch up give many runs each; beyond this number the rest of them is left to the next tick.
 MOST_RUNS = 20_000
+# So is the rest after this many seconds of computing, as after days without a dispatcher: the rows are locked
+# meanwhile, and PostgreSQL ends a session that is idle in its transaction for longer (scheduler_site/env.py).
+MOST_SECONDS = 3.0
 _TICK = timedelta(microseconds=1)
 # What firing reads of a schedule and of its task: thousands of rows come at once, each with texts of people.
 _DUE_COLUMNS = (
@@ -96,12 +100,15 @@ def rearm(now: datetime, *, limit: int = BATCH) -> int:
         if not ended:
             return 0
         calendars = calendar_rows.load(schedule.calendar_id for schedule in ended)
-        armed = []
+        armed: list[dict[str, Any]] = []
+        started = time.monotonic()
         for schedule in ended:
             ends = [at for at in (schedule.ended, schedule.last_part) if at is not None]
             at = delayed(schedule, max(ends, default=None))
             run_at, looked = calendars.look_ahead(schedule.calendar_id, at) if at is not None else (None, None)
             armed.append({"id": schedule.pk, "next_at": at, "run_at": run_at, "looked": looked})
+            if time.monotonic() - started >= MOST_SECONDS:
+                break
         with connection.cursor() as cursor:
             cursor.execute(
                 f"""UPDATE tasks_app_schedule AS schedule SET {_SET_NEXT}
@@ -166,7 +173,7 @@ def _answer_all(
     known: dict[Any, _Shared] = {}
     answers: list[tuple[Schedule, _Shared]] = []
     broken: list[tuple[Schedule, str]] = []
-    runs = 0
+    runs, started = 0, time.monotonic()
     for schedule in due:
         try:
             shared = _answer(schedule, now, known, calendars)
@@ -175,7 +182,7 @@ def _answer_all(
             continue
         answers.append((schedule, shared))
         runs += len(shared.answer.runs)
-        if runs >= MOST_RUNS:
+        if runs >= MOST_RUNS or time.monotonic() - started >= MOST_SECONDS:
             break
     return answers, broken
 

@@ -15,8 +15,9 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from django.conf import settings
 from django.db import Error as DatabaseFault
-from django.db import InterfaceError, OperationalError, close_old_connections, connection
+from django.db import close_old_connections, connection
 
+from access_app.outages import is_outage
 from dispatcher_app import rescue
 from dispatcher_app.acceptance import BATCH as PERIODS_BATCH
 from dispatcher_app.acceptance import accept_ended, accept_periods
@@ -91,9 +92,10 @@ class Dispatcher:
         for step in (*steps, self._rescue) if rescue_too else steps:
             try:
                 step(now, report)
-            except (OperationalError, InterfaceError):
-                raise
-            except Exception as error:  # noqa: BLE001  (raised below, when the other steps have had their turn)
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                # Raised below, when the other steps have had their turn.
                 if fault is not None:
                     log.error("another step failed", step=step.__name__, error=str(error).strip())
                 fault = fault or error

@@ -65,15 +65,26 @@ def database(name: str, default: str) -> dict[str, Any]:
     elif config["ENGINE"] == "django.db.backends.postgresql":
         config |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
         options.setdefault("connect_timeout", 5)
-        # Statements here touch a few rows each; on stale statistics PostgreSQL would compile them first, for seconds.
-        options.setdefault("options", "-c jit=off")
+        options.setdefault("options", " ".join(f"-c {name}={value}" for name, value in _SERVER_SIDE.items()))
         options |= _KEEPALIVES
     else:
         raise ImproperlyConfigured(f"{name} names {config['ENGINE']}; PostgreSQL and SQLite are supported.")
     return config | {"OPTIONS": options}
 
 
-# A half-open connection must show itself well inside the recovery promise of 30 s.
+# What the server is asked to do for a connection of ours.
+_SERVER_SIDE: Mapping[str, Any] = {
+    # Statements here touch a few rows each; on stale statistics PostgreSQL would compile them first, for seconds.
+    "jit": "off",
+    # A process frozen in the middle of a transaction, or a machine that is gone, would keep its locks for hours, and
+    # everybody else from those rows. The server ends such a session well inside the recovery promise of 30 s.
+    "idle_in_transaction_session_timeout": "10s",
+    "tcp_keepalives_idle": 5,
+    "tcp_keepalives_interval": 3,
+    "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 15000,
+}
+# And our side of it: a half-open connection must show itself to us just as soon.
 _KEEPALIVES: Mapping[str, Any] = {
     "keepalives": 1,
     "keepalives_idle": 5,

@@ -32,7 +32,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     from django.conf import settings
 
-    settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = environment.test_database_name()
+    database = settings.DATABASES["default"]
+    database.setdefault("TEST", {})["NAME"] = environment.test_database_name()
+    if environment.on_postgresql():
+        # A test may compute, wait or be looked at in a debugger in the middle of its own transaction.
+        database["OPTIONS"]["options"] += " -c idle_in_transaction_session_timeout=0"
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     if _is_first_process(config):
         environment.drop_abandoned_databases()

@@ -8,11 +8,13 @@ import sys
 from ipaddress import ip_network
 from pathlib import Path
 
+import psycopg
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from monitoring_app import checks
 from scheduler_site import env
+from scripts.probes import POSTGRESQL, libpq_url
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,9 +37,21 @@ def test_address_ranges_are_read_at_start_and_not_at_the_first_request(monkeypat
 
 def test_postgresql_does_not_compile_statements_unless_the_address_says_so(monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgres://one@db.example/jobs")
-    assert env.database("DATABASE_URL", "")["OPTIONS"]["options"] == "-c jit=off"
+    assert "-c jit=off" in env.database("DATABASE_URL", "")["OPTIONS"]["options"]
     monkeypatch.setenv("DATABASE_URL", "postgres://one@db.example/jobs?options=-c%20jit%3Don")
     assert env.database("DATABASE_URL", "")["OPTIONS"]["options"] == "-c jit=on"
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db
+def test_the_server_ends_a_session_that_stands_still_in_a_transaction_or_has_lost_its_client(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", POSTGRESQL.url())
+    options = env.database("DATABASE_URL", "")["OPTIONS"]["options"]
+    wanted = {"idle_in_transaction_session_timeout": "10s", "tcp_user_timeout": "15000"}
+    wanted |= {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "3", "tcp_keepalives_count": "3"}
+    with psycopg.connect(libpq_url(POSTGRESQL.url()), options=options) as fresh:
+        asked = "select " + ", ".join(f"current_setting('{name}')" for name in wanted)
+        assert fresh.execute(asked.encode()).fetchall() == [tuple(wanted.values())]
 
 
 def test_production_does_not_start_without_the_hosts_it_answers_for():

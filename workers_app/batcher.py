@@ -11,7 +11,9 @@ from typing import Any, Generic, TypeVar, cast
 
 import structlog
 from django.db import Error as DatabaseFault
-from django.db import InterfaceError, OperationalError, close_old_connections, connection
+from django.db import close_old_connections, connection
+
+from access_app.outages import is_outage
 
 log = structlog.get_logger(__name__)
 Item = TypeVar("Item")
@@ -86,7 +88,7 @@ class Batcher(Generic[Item, Answer]):
                     future.set_result(answer)
                 return
             except Exception as error:  # noqa: BLE001  (every waiter must hear of it, whatever it is)
-                if not _is_outage(error):
+                if not is_outage(error):
                     self._refuse(batch, error)
                     return
                 _forget_connection()
@@ -107,13 +109,6 @@ class Batcher(Generic[Item, Answer]):
 
     def _patience_now(self) -> float:
         return min(self._patience, CLOSING_SECONDS) if self._closed.is_set() else self._patience
-
-
-def _is_outage(error: Exception) -> bool:
-    """Whether trying again may help: the database is away or busy, or stands still as a replica during a failover."""
-    state = getattr(error.__cause__, "sqlstate", None) or ""
-    # Class 54 is what is too large or too deep for PostgreSQL; it will be so next time.
-    return (isinstance(error, OperationalError | InterfaceError) and not state.startswith("54")) or state == "25006"
 
 
 def _fail(batch: Sequence[tuple[Item, Future[Answer]]], error: Exception) -> None:

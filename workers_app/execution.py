@@ -13,8 +13,9 @@ from typing import Any
 
 import structlog
 from django.db import Error as DatabaseFault
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 
+from access_app.outages import is_outage
 from tasks_app import transitions
 from tasks_app.models import Run, TaskVersion
 from tasks_app.moves import Claimed, Outcome
@@ -236,9 +237,9 @@ class Execution:
             future = self._finishes.submit((outcomes, [row for part in rows for row in part]))
         try:
             return future.result()
-        except (OperationalError, InterfaceError, Closed):
-            raise
-        except Exception as error:  # noqa: BLE001  (a result that the database refuses, whatever for)
+        except Exception as error:
+            if isinstance(error, Closed) or is_outage(error):
+                raise
             log.error("results refused", runs=[outcome.id for outcome in outcomes], error=str(error).strip())
             moved = [self._record_alone(outcome, part) for outcome, part in zip(outcomes, rows, strict=True)]
             return set().union(*moved)

@@ -8,13 +8,13 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
-from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpResponseBase, JsonResponse
 from django.utils.translation import gettext as _
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
 from access_app.errors import InvalidInput, SchedulerError
+from access_app.outages import is_outage
 
 CONTENT_TYPE = "application/problem+json"
 log = structlog.get_logger(__name__)
@@ -85,7 +85,7 @@ def _unexpected(error: Exception, context: Mapping[str, Any]) -> HttpResponseBas
     request = context.get("request")
     request_id = getattr(request, "request_id", "")
     where = {"path": getattr(request, "path", ""), "method": getattr(request, "method", "")}
-    if isinstance(error, OperationalError | InterfaceError):
+    if is_outage(error):
         log.error("The database did not answer an API request", **where, exc_info=error)
         text = _("The database does not answer at the moment; try again.")
         response = problem(503, "database_unavailable", text, request_id=request_id)

@@ -13,12 +13,13 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, OperationalError
+from django.db import Error as DatabaseFault
 from django.utils.translation import gettext as _
 
 from access_app.actors import Actor, system_actor
 from access_app.api.fields import instant
 from access_app.errors import InvalidInput, NotFound, SchedulerError
+from access_app.outages import is_outage
 
 FAILED = 1
 REFUSED = 2
@@ -48,11 +49,9 @@ class SchedulerCommand(BaseCommand):
             self._end(str(error), FAILED, error)
         except UnicodeEncodeError as error:
             self._end(_("An argument is not valid UTF-8 text."), REFUSED, error)
-        except OperationalError as error:
-            text = _("The database does not answer: %(error)s") % {"error": _first_line(error)}
-            self._end(text, FAILED, error)
-        except DatabaseError as error:
-            self._end(_("The database refused this: %(error)s") % {"error": _first_line(error)}, FAILED, error)
+        except DatabaseFault as error:
+            away, refused = _("The database does not answer: %(error)s"), _("The database refused this: %(error)s")
+            self._end((away if is_outage(error) else refused) % {"error": _first_line(error)}, FAILED, error)
         except BrokenPipeError:
             # The reader (head, less) has left: without this Python complains once more while it shuts down.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -228,17 +229,27 @@ def _follow(calendar: Calendar, now: datetime) -> None:
     users = Schedule.objects.filter(calendar__in=calendar_rows.including([calendar.pk])).select_related("task")
     users = users.order_by("pk")
     try:
-        for schedule in (mended := list(users.exclude(error=""))):
-            arm(schedule, now)
-        Schedule.objects.bulk_update(mended, ENGINE_FIELDS, batch_size=500)
+        for mended in _some(users.exclude(error="")):
+            for schedule in mended:
+                arm(schedule, now)
+            Schedule.objects.bulk_update(mended, ENGINE_FIELDS)
         rows = list(users.filter(error="", next_fire_at__isnull=False))
         found = calendar_rows.load(schedule.calendar_id for schedule in rows)
-        for schedule in rows:
-            set_next_run(schedule, now, found)
-        Schedule.objects.bulk_update(rows, ["next_run_at", "looked_until"], batch_size=500)
+        for some in _some(rows):
+            for schedule in some:
+                set_next_run(schedule, now, found)
+            Schedule.objects.bulk_update(some, ["next_run_at", "looked_until"])
     except InvalidInput as error:
         texts = [text for texts in error.errors.values() for text in texts]
         raise InvalidInput(document=texts) from error
+
+
+def _some(schedules: Iterable[Schedule]) -> Iterator[list[Schedule]]:
+    """As many at a time as are worked out in a second or two: PostgreSQL ends a session that says nothing for long in
+    the middle of its transaction."""
+    rest = iter(list(schedules))
+    while some := list(islice(rest, 100)):
+        yield some
 
 
 def _users(calendar: Calendar) -> list[str]:

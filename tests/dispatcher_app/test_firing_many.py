@@ -107,6 +107,16 @@ def test_what_would_be_too_many_runs_at_once_is_left_to_the_next_tick(monkeypatc
     assert fire_due(now, actor=ACTOR) == firing.Fired(0, 0)
 
 
+def test_rules_that_take_long_to_answer_are_left_to_the_next_tick_and_none_is_left_out(monkeypatch):
+    monkeypatch.setattr(firing, "MOST_SECONDS", 0)
+    for zone in ("UTC", "Europe/Berlin", "Asia/Tokyo"):
+        make_schedule(after=NOON, time_zone=zone)
+    waits = [make_schedule(after=NOON, kind="fixed_delay", interval_seconds=60, start_at=NOON + HOUR) for _ in range(2)]
+    Schedule.objects.filter(pk__in=[one.pk for one in waits]).update(next_fire_at=None)
+    assert [firing.rearm(NOON + MINUTE) for _ in range(3)] == [1, 1, 0]
+    assert [fire_due(NOON + MINUTE, actor=ACTOR).runs for _ in range(4)] == [1, 1, 1, 0]
+
+
 def test_an_early_clock_gives_no_second_run():
     schedule = make_schedule(after=NOON)
     ahead, behind = NOON + HOUR, NOON + 2 * MINUTE
