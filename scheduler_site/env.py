@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -40,6 +41,20 @@ def networks(name: str) -> list[IPv4Network | IPv6Network]:
         return [ip_network(text, strict=False) for text in texts]
     except ValueError as error:
         raise ImproperlyConfigured(f"{name}: {error}. Write ranges such as 10.1.0.0/16, split by commas.") from None
+
+
+def sql_connections(prefix: str) -> dict[str, str]:
+    """Read every variable that begins with `prefix` as the URL of a database: {name in lower case: URL}.
+
+    Raises ImproperlyConfigured for a scheme that `sql` runs do not know; the URL, which may hold a password, is not in
+    the message.
+    """
+    names = {name.removesuffix("_FILE") for name in os.environ if name.startswith(prefix)}
+    found: dict[str, str] = {name.removeprefix(prefix).lower(): env.str(name) for name in sorted(names)}
+    for name, url in found.items():
+        if not url.startswith(("postgres://", "postgresql://", "sqlite:///")):
+            raise ImproperlyConfigured(f"{prefix}{name.upper()} must begin with postgres:// or sqlite:///.")
+    return found
 
 
 def database(name: str, default: str) -> dict[str, Any]:

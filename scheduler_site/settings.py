@@ -9,7 +9,7 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from scheduler_site.env import BASE_DIR, choice, database, env, networks, positive
+from scheduler_site.env import BASE_DIR, choice, database, env, networks, positive, sql_connections
 from scheduler_site.logging import configure_logging
 
 # --- Where and who --------------------------------------------------------------------------------------------------
@@ -128,6 +128,14 @@ SCHEDULER_DRAIN_SECONDS = positive("SCHEDULER_DRAIN_SECONDS", 60.0)
 SCHEDULER_KILL_GRACE_SECONDS = positive("SCHEDULER_KILL_GRACE_SECONDS", 5.0)
 SCHEDULER_SCRIPTS_DIR = Path(env.str("SCHEDULER_SCRIPTS_DIR", str(SCHEDULER_DATA_DIR / "scripts"))).resolve()
 SCHEDULER_CALLABLES: list[str] = env.list("SCHEDULER_CALLABLES", [])
+# The application of `celery` runs ("shop.celery:app"), where it is found, what executes it (our own interpreter where
+# empty), and which variables of the worker it gets.
+SCHEDULER_CELERY_APP: str = env.str("SCHEDULER_CELERY_APP", "")
+SCHEDULER_CELERY_DIR: str = env.str("SCHEDULER_CELERY_DIR", "")
+SCHEDULER_CELERY_PYTHON: str = env.str("SCHEDULER_CELERY_PYTHON", "")
+SCHEDULER_CELERY_PASS: list[str] = env.list("SCHEDULER_CELERY_PASS", [])
+# The databases of `sql` runs by name: SCHEDULER_SQL_REPORTS is "reports".
+SCHEDULER_SQL = sql_connections("SCHEDULER_SQL_")
 # Address ranges that `http` runs may reach although they are private, e.g. 10.1.0.0/16,127.0.0.0/8.
 SCHEDULER_HTTP_ALLOW = networks("SCHEDULER_HTTP_ALLOW")
 SCHEDULER_OUTPUT_BYTES = int(positive("SCHEDULER_OUTPUT_BYTES", 1024 * 1024))

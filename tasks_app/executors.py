@@ -45,6 +45,21 @@ _HTTP_SCHEMA: dict[str, Any] = {
         },
     },
 }
+_CELERY_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {"args": {"type": "array"}, "kwargs": {"type": "object"}},
+}
+_SQL_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "connection": {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,63}$"},
+        "values": {"type": ["object", "array"]},
+        "max_rows": {"type": "integer", "minimum": 0, "maximum": 1000},
+        "autocommit": {"type": "boolean"},
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +113,16 @@ def _check_http(command: str) -> str | None:
     return None
 
 
+def _check_celery(command: str) -> str | None:
+    if not re.fullmatch(r"[A-Za-z_][\w.\-]*", command, re.ASCII):
+        return _("Give the name of a Celery task, such as shop.tasks.send_invoices.")
+    return None
+
+
+def _check_sql(command: str) -> str | None:
+    return None if command.strip() else _("Give the statement to execute.")
+
+
 EXECUTORS: dict[str, Executor] = {
     executor.name: executor
     for executor in (
@@ -112,6 +137,8 @@ EXECUTORS: dict[str, Executor] = {
             "callable", gettext_lazy("The dotted name of a registered callable."), {"type": "object"}, _check_callable
         ),
         Executor("http", gettext_lazy("The address to call."), _HTTP_SCHEMA, _check_http),
+        Executor("celery", gettext_lazy("The name of an existing Celery task."), _CELERY_SCHEMA, _check_celery),
+        Executor("sql", gettext_lazy("A statement on a named connection."), _SQL_SCHEMA, _check_sql),
     )
 }
 

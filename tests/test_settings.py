@@ -35,6 +35,20 @@ def test_address_ranges_are_read_at_start_and_not_at_the_first_request(monkeypat
         env.networks("SCHEDULER_HTTP_ALLOW")
 
 
+def test_connections_of_sql_runs_have_the_name_that_their_variable_ends_in(monkeypatch, tmp_path):
+    (tmp_path / "url").write_text("sqlite:////srv/shop.sqlite3\n")
+    monkeypatch.setenv("SHOP_SQL_REPORTS", "postgres://one:word@db.example/reports")
+    monkeypatch.setenv("SHOP_SQL_STOCK_FILE", str(tmp_path / "url"))
+    assert env.sql_connections("SHOP_SQL_") == {
+        "reports": "postgres://one:word@db.example/reports",
+        "stock": "sqlite:////srv/shop.sqlite3",
+    }
+    monkeypatch.setenv("SHOP_SQL_OLD", "mysql://one:word@db.example/old")
+    with pytest.raises(ImproperlyConfigured, match=r"^SHOP_SQL_OLD must begin with") as refused:
+        env.sql_connections("SHOP_SQL_")
+    assert "word" not in str(refused.value)
+
+
 def test_postgresql_does_not_compile_statements_unless_the_address_says_so(monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgres://one@db.example/jobs")
     assert "-c jit=off" in env.database("DATABASE_URL", "")["OPTIONS"]["options"]

@@ -29,4 +29,12 @@ def implementation(name: str) -> Execute:
         from workers_app.executors import callable as callable_executor
 
         return callable_executor.execute
+    if name == "celery":
+        from workers_app.executors import celery_task
+
+        return celery_task.execute
+    if name == "sql":
+        from workers_app.executors import sql
+
+        return sql.execute
     raise KeyError(name)
