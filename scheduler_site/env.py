@@ -57,6 +57,13 @@ def sql_connections(prefix: str) -> dict[str, str]:
     return found
 
 
+def own_cluster() -> str:
+    """The address of the API of the Kubernetes cluster that this process runs in; empty outside of one."""
+    host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
+    port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    return f"https://{f'[{host}]' if ':' in host else host}:{port}" if host else ""
+
+
 def database(name: str, default: str) -> dict[str, Any]:
     """Read a database URL into a Django DATABASES entry.
 

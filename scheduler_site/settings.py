@@ -9,7 +9,7 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from scheduler_site.env import BASE_DIR, choice, database, env, networks, positive, sql_connections
+from scheduler_site.env import BASE_DIR, choice, database, env, networks, own_cluster, positive, sql_connections
 from scheduler_site.logging import configure_logging
 
 # --- Where and who --------------------------------------------------------------------------------------------------
@@ -134,6 +134,15 @@ SCHEDULER_CELERY_APP: str = env.str("SCHEDULER_CELERY_APP", "")
 SCHEDULER_CELERY_DIR: str = env.str("SCHEDULER_CELERY_DIR", "")
 SCHEDULER_CELERY_PYTHON: str = env.str("SCHEDULER_CELERY_PYTHON", "")
 SCHEDULER_CELERY_PASS: list[str] = env.list("SCHEDULER_CELERY_PASS", [])
+# What starts the containers of `container` runs, and options that every one of them gets.
+SCHEDULER_CONTAINER_ENGINE = choice("SCHEDULER_CONTAINER_ENGINE", "docker", ("docker", "kubernetes"))
+SCHEDULER_CONTAINER_COMMAND: str = env.str("SCHEDULER_CONTAINER_COMMAND", "docker")
+SCHEDULER_CONTAINER_OPTIONS: str = env.str("SCHEDULER_CONTAINER_OPTIONS", "")
+# Outside of a cluster these four say which one; inside, its own account does.
+SCHEDULER_KUBERNETES_URL: str = env.str("SCHEDULER_KUBERNETES_URL", "") or own_cluster()
+SCHEDULER_KUBERNETES_NAMESPACE: str = env.str("SCHEDULER_KUBERNETES_NAMESPACE", "")
+SCHEDULER_KUBERNETES_TOKEN: str = env.str("SCHEDULER_KUBERNETES_TOKEN", "")
+SCHEDULER_KUBERNETES_CA: str = env.str("SCHEDULER_KUBERNETES_CA", "")
 # The databases of `sql` runs by name: SCHEDULER_SQL_REPORTS is "reports".
 SCHEDULER_SQL = sql_connections("SCHEDULER_SQL_")
 # Address ranges that `http` runs may reach although they are private, e.g. 10.1.0.0/16,127.0.0.0/8.

@@ -60,6 +60,17 @@ _SQL_SCHEMA: dict[str, Any] = {
         "autocommit": {"type": "boolean"},
     },
 }
+_CONTAINER_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "env": {"type": "object", "propertyNames": {"pattern": PARAM_NAME}},
+        "entrypoint": {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}},
+        "memory": {"type": "string", "pattern": "^[1-9][0-9]{0,11}[kmg]?$"},
+        "cpus": {"type": "number", "exclusiveMinimum": 0, "maximum": 1024},
+        "pull": {"enum": ["missing", "always", "never"]},
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +134,19 @@ def _check_sql(command: str) -> str | None:
     return None if command.strip() else _("Give the statement to execute.")
 
 
+def _check_container(command: str) -> str | None:
+    import shlex
+
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        return _("The quotes of the command do not match: %(error)s.") % {"error": error}
+    # Not a dash first: it would be an option of the command that starts the container.
+    if not words or not re.fullmatch(r"[A-Za-z0-9][\w.\-/:@]*", words[0], re.ASCII):
+        return _("Give an image, then the arguments of its command.")
+    return None
+
+
 EXECUTORS: dict[str, Executor] = {
     executor.name: executor
     for executor in (
@@ -138,6 +162,7 @@ EXECUTORS: dict[str, Executor] = {
         ),
         Executor("http", gettext_lazy("The address to call."), _HTTP_SCHEMA, _check_http),
         Executor("celery", gettext_lazy("The name of an existing Celery task."), _CELERY_SCHEMA, _check_celery),
+        Executor("container", gettext_lazy("An image, with arguments."), _CONTAINER_SCHEMA, _check_container),
         Executor("sql", gettext_lazy("A statement on a named connection."), _SQL_SCHEMA, _check_sql),
     )
 }

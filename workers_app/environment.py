@@ -24,6 +24,17 @@ def child_environment(job: Job) -> dict[str, str]:
         "LOGNAME": user,
         "SHELL": "/bin/sh",
         "LANG": "C.UTF-8",
+        **about_run(job),
+    }
+    if reaper.mark:
+        env[MARK] = reaper.mark
+    env |= {f"PARAM_{name}": _flat(value) for name, value in job.params.items()}
+    return {name: value.replace("\x00", "") for name, value in env.items()}
+
+
+def about_run(job: Job) -> dict[str, str]:
+    """SCHEDULER_* variables: which attempt of which run this is, of which task, for when."""
+    env = {
         "SCHEDULER_RUN_ID": str(job.run_id),
         "SCHEDULER_ATTEMPT": str(job.attempt),
         "SCHEDULER_TASK": job.task_name,
@@ -31,12 +42,9 @@ def child_environment(job: Job) -> dict[str, str]:
         "SCHEDULER_SHARD_TOTAL": str(job.shard_total),
         "SCHEDULER_PARAMS": json.dumps(job.params),
     }
-    if reaper.mark:
-        env[MARK] = reaper.mark
     if job.nominal_at is not None:
         env["SCHEDULER_NOMINAL_TIME"] = job.nominal_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    env |= {f"PARAM_{name}": _flat(value) for name, value in job.params.items()}
-    return {name: value.replace("\x00", "") for name, value in env.items()}
+    return env
 
 
 def _account() -> tuple[str, str]:

@@ -37,4 +37,8 @@ def implementation(name: str) -> Execute:
         from workers_app.executors import sql
 
         return sql.execute
+    if name == "container":
+        from workers_app.executors import container
+
+        return container.execute
     raise KeyError(name)

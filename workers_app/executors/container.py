@@ -1,0 +1,69 @@
+"""`container`: an image with arguments, by the docker command of the host or as a Kubernetes Job."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+from workers_app.environment import about_run
+from workers_app.jobs import Control, Job, Result
+from workers_app.output import OutputSink
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to run: `memory` in bytes, `cpus` as a number of processors, None for no limit; `pull` is missing, always
+    or never. `name` is that of this attempt, `run` that of all attempts of the run on every engine."""
+
+    name: str
+    run: str
+    image: str
+    arguments: list[str]
+    entrypoint: list[str] | None
+    env: dict[str, str]
+    memory: int | None
+    cpus: float | None
+    pull: str
+
+
+def execute(job: Job, control: Control, sink: OutputSink) -> Result:
+    wish = wish_of(job)
+    if settings.SCHEDULER_CONTAINER_ENGINE == "kubernetes":
+        from workers_app import kubernetes_job
+
+        return kubernetes_job.run(wish, job, control, sink)
+    from workers_app import docker_command
+
+    return docker_command.run(wish, job, control, sink)
+
+
+def wish_of(job: Job) -> Wish:
+    image, *arguments = shlex.split(job.command)
+    params = job.params
+    run = f"{settings.SCHEDULER_QUEUE_PREFIX}-{job.run_id}"
+    own = {
+        name: value if isinstance(value, str) else json.dumps(value) for name, value in params.get("env", {}).items()
+    }
+    return Wish(
+        name=f"{run}-{job.attempt}",
+        run=run,
+        image=image,
+        arguments=arguments,
+        entrypoint=params.get("entrypoint"),
+        env=about_run(job) | own,
+        memory=_bytes(params.get("memory")),
+        cpus=params.get("cpus"),
+        pull=params.get("pull", "missing"),
+    )
+
+
+def _bytes(text: Any) -> int | None:
+    """`512m` as docker reads it: k, m and g are powers of 1024."""
+    if text is None:
+        return None
+    number, unit = (text[:-1], text[-1]) if text[-1] in "kmg" else (text, "")
+    return int(number) * int(1024 ** " kmg".index(unit or " "))
