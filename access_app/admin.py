@@ -216,3 +216,6 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return administers(request)
+
+
+from access_app import admin_settings  # noqa: E402, F401  (registers its page, on the classes above)

@@ -61,3 +61,20 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.actor} {self.verb} {self.object_type} {self.object_name}"
+
+
+class RuntimeSetting(models.Model):
+    """A runtime setting that has another value than its default. `value` is encrypted where the setting is secret."""
+
+    name = models.CharField(_("name"), max_length=60, primary_key=True)
+    value = models.JSONField(_("value"))
+    updated_at = models.DateTimeField(_("updated at"))
+    updated_by = models.CharField(_("updated by"), max_length=200)
+
+    class Meta:
+        verbose_name = _("runtime setting")
+        verbose_name_plural = _("runtime settings")
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name

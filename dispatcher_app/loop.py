@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import Error as DatabaseFault
 from django.db import close_old_connections, connection
 
+from access_app import runtime
 from access_app.outages import is_outage
 from dispatcher_app import rescue
 from dispatcher_app.acceptance import BATCH as PERIODS_BATCH
@@ -172,6 +173,7 @@ class Dispatcher:
 
     def _guarded_tick(self) -> TickReport:
         close_old_connections()
+        runtime.refresh()
         clock = time.monotonic()
         if clock - self._reached_at > settings.SCHEDULER_LEASE_SECONDS / 2:
             # We have seen nothing for a while, as after an outage of the database: then the workers could not renew

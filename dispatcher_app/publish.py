@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 from dispatcher_app.release import Released
+from dispatcher_app.runtime_settings import PACK_SIZE
 from workers_app.doorbell import Message
 from workers_app.messages import Pair, worker_address
 
-PACK = 100
 # A burst is spread over this many messages before messages grow, so that few runs still use many workers.
 SPREAD = 16
 
@@ -31,6 +31,6 @@ def packed(runs: Sequence[Released]) -> Iterator[Message]:
         if run.executor == "callable":
             packs[pack] = messages[-1][1]
     for address, pairs in messages:
-        size = min(max(math.ceil(len(pairs) / SPREAD), 1), PACK)
+        size = min(max(math.ceil(len(pairs) / SPREAD), 1), PACK_SIZE.value)
         for start in range(0, len(pairs), size):
             yield address, pairs[start : start + size]

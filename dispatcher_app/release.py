@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from random import Random
 from uuid import UUID
 
-from django.conf import settings
 from django.db import connection, transaction
 
 from dispatcher_app import overlapping, routes
@@ -16,6 +15,7 @@ from dispatcher_app.fanout import fan_out
 from dispatcher_app.gates import Opening, openings, passes
 from dispatcher_app.lanes import Candidate, Cursor, Lane, candidates, due_lanes
 from dispatcher_app.limits import Room, measure
+from dispatcher_app.runtime_settings import SWEEP_SECONDS
 from tasks_app import fairness, rowset, transitions
 from tasks_app.fairness import LONG_AGO, PoolLimit, choose
 from tasks_app.models import Pool, Run, TaskVersion
@@ -62,7 +62,7 @@ def release_ready(now: datetime, *, actor: str, limit: int = BATCH, cursor: Curs
         assert selection.room is not None
         chosen = fan_out(chosen, selection.room.routes, now=now, actor=actor)
         _follow_their_tasks(chosen)
-        sweep_at = now + timedelta(seconds=settings.SCHEDULER_SWEEP_SECONDS)
+        sweep_at = now + timedelta(seconds=SWEEP_SECONDS.value)
         targets = routes.targets_of(chosen, selection.room.routes)
         ids = [run.id for run in chosen]
         moved = set(transitions.enqueue(ids, now=now, sweep_at=sweep_at, actor=actor, targets=targets))

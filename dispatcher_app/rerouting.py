@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.conf import settings
 from django.db import connection, transaction
 
 from dispatcher_app import routes
 from dispatcher_app.release import Released, describe
 from dispatcher_app.routing import Route, Server
+from dispatcher_app.runtime_settings import SWEEP_SECONDS
 from tasks_app import rowset, transitions
 from tasks_app.models import Run
 from tasks_app.routing import Routing
@@ -103,7 +103,7 @@ def _with_room(route: Route, target: UUID) -> Server | None:
 
 def _write(runs: Sequence[Run], targets: Mapping[int, UUID], online: Mapping[UUID, Server], now: datetime) -> None:
     """Where each run goes, and when it is looked at again: soon, unless it only waits for its turn."""
-    least = timedelta(seconds=settings.SCHEDULER_SWEEP_SECONDS)
+    least = timedelta(seconds=SWEEP_SECONDS.value)
     rows = []
     for run in runs:
         waits = run.target_id in online and run.pk not in targets

@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Count, F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
 from dispatcher_app.release import Released, describe
 from dispatcher_app.rerouting import LONGEST_SWEEP, find_stranded
+from dispatcher_app.runtime_settings import SWEEP_SECONDS
 from tasks_app import rowset, transitions
 from tasks_app.models import Run
 from tasks_app.moves import Outcome
@@ -122,7 +122,7 @@ def _pools_with_free_slots() -> list[tuple[int, str]]:
 
 
 def _put_off(runs: Sequence[Run], now: datetime) -> None:
-    least = timedelta(seconds=settings.SCHEDULER_SWEEP_SECONDS)
+    least = timedelta(seconds=SWEEP_SECONDS.value)
     rows = []
     for run in runs:
         age = now - (run.queued_at or now)

@@ -8,7 +8,6 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import timedelta
 
-from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.utils.translation import gettext as _
@@ -18,10 +17,13 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from access_app import runtime
 from access_app.api.views import ApiView
 from dispatcher_app.models import Dispatcher
 from tasks_app.rowset import database_now
+from workers_app import brokers
 from workers_app.models import HOLDING_A_LEASE, Worker
+from workers_app.runtime_settings import BROKER_URL
 
 OK = "ok"
 BROKER_SECONDS = 2.0
@@ -86,7 +88,8 @@ def workers() -> str:
 
 def broker() -> str:
     """Whether the broker accepts a connection within two seconds."""
-    return _broker_probe.ask(settings.SCHEDULER_BROKER_URL)
+    runtime.refresh()
+    return _broker_probe.ask(BROKER_URL.value)
 
 
 class BrokerProbe:
@@ -124,11 +127,8 @@ class BrokerProbe:
 
 
 def _connect(url: str) -> None:
-    import kombu
-
-    is_redis = url.startswith(("redis:", "rediss:"))
-    options = {"socket_timeout": BROKER_SECONDS, "socket_connect_timeout": BROKER_SECONDS} if is_redis else {}
-    with kombu.Connection(url, connect_timeout=BROKER_SECONDS, transport_options=options) as broker_connection:
+    link = brokers.connection(url, seconds=BROKER_SECONDS, connect_seconds=BROKER_SECONDS)
+    with link as broker_connection:
         # Not connect(): that one tries again and sleeps in between.
         transport = broker_connection.transport
         transport.close_connection(transport.establish_connection())

@@ -10,12 +10,12 @@ from collections.abc import Callable, Hashable
 from datetime import datetime
 from functools import cache
 from typing import Any, Generic, TypeVar
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import connection
 from django.db.models import Count, Min, Q, QuerySet
 
+from access_app import runtime
 from access_app.actors import Actor
 from access_app.api.fields import instant
 from access_app.roles import visible_project_ids
@@ -24,7 +24,9 @@ from tasks_app.queries import counts_by_state, runs_visible_to
 from tasks_app.rowset import database_now
 from tasks_app.states import LIVE, RunState
 from tasks_app.statistics import dispatch_delays_ms, throughput_per_minute
+from workers_app import brokers
 from workers_app.models import HOLDING_A_LEASE, WorkerState
+from workers_app.runtime_settings import BROKER_URL
 from workers_app.services import workers_visible_to
 
 T = TypeVar("T")
@@ -115,11 +117,12 @@ def system_stats(actor: Actor) -> dict[str, Any]:
 
 def system_info(now: datetime) -> dict[str, Any]:
     """What runs here: versions and kinds, no addresses and no credentials. `time` is this process's clock."""
+    runtime.refresh()
     return {
         "version": version(),
         "python": platform.python_version(),
         "database": connection.vendor,
-        "broker": urlsplit(settings.SCHEDULER_BROKER_URL).scheme,
+        "broker": brokers.scheme_of(BROKER_URL.value),
         "environment": settings.SCHEDULER_ENV,
         "time_zone": settings.SCHEDULER_TIME_ZONE,
         "time": instant(now),

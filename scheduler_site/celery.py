@@ -1,4 +1,4 @@
-"""The Celery application: early acknowledgement, no results, no retries of Celery's own. The broker is a doorbell."""
+"""The Celery application: it carries our consumer, without results, retries or tasks. The broker is a doorbell."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "scheduler_site.settings")
 
 from django.conf import settings
 
-
-def _transport_options(url: str) -> dict[str, float | bool]:
-    if url.startswith("redis"):
-        return {"socket_timeout": 15, "socket_connect_timeout": 5, "socket_keepalive": True}
-    # The in-process broker is looked at from time to time; kombu's own interval of a second is felt by whoever waits.
-    return {"polling_interval": 0.05} if url.startswith("memory") else {}
-
-
 app = Celery("scheduler")
 app.conf.update(
     broker_url=settings.SCHEDULER_BROKER_URL,
@@ -26,7 +18,7 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     broker_pool_limit=4,
-    broker_transport_options=_transport_options(settings.SCHEDULER_BROKER_URL),
+    broker_channel_error_retry=True,
     result_backend=None,
     task_ignore_result=True,
     task_store_errors_even_if_ignored=False,
@@ -46,5 +38,4 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     enable_utc=True,
     timezone="UTC",
-    imports=["workers_app.celery_tasks"],
 )

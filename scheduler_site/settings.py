@@ -43,6 +43,8 @@ def _secret_key() -> str:
 
 
 SECRET_KEY = _secret_key()
+# Earlier keys that are still believed; what is signed anew is signed with SECRET_KEY.
+SECRET_KEY_FALLBACKS: list[str] = env.list("SCHEDULER_SECRET_KEY_FALLBACKS", [])
 ALLOWED_HOSTS: list[str] = env.list(
     "SCHEDULER_ALLOWED_HOSTS", [] if PRODUCTION else ["127.0.0.1", "localhost", "[::1]"]
 )
@@ -115,6 +117,12 @@ DATABASES = {"default": database("DATABASE_URL", f"sqlite:///{SCHEDULER_DATA_DIR
 SCHEDULER_BROKER_URL: str = env.str("CELERY_BROKER_URL", "") or "memory://localhost/"
 # Prefixed to every queue name, so that two installations can share one broker.
 SCHEDULER_QUEUE_PREFIX: str = env.str("SCHEDULER_QUEUE_PREFIX", "scheduler")
+# classic, or quorum where RabbitMQ is a cluster.
+SCHEDULER_RABBITMQ_QUEUE_TYPE: str = env.str("SCHEDULER_RABBITMQ_QUEUE_TYPE", "classic")
+# For amqps://, rediss:// and rediss-stream://: who vouches for the broker, and what we show it.
+SCHEDULER_BROKER_CA_PATH: str = env.str("SCHEDULER_BROKER_CA_PATH", "")
+SCHEDULER_BROKER_CERTIFICATE_PATH: str = env.str("SCHEDULER_BROKER_CERTIFICATE_PATH", "")
+SCHEDULER_BROKER_KEY_PATH: str = env.str("SCHEDULER_BROKER_KEY_PATH", "")
 
 # --- The scheduler's own clockwork (seconds unless said otherwise) --------------------------------------------------
 SCHEDULER_TICK_SECONDS = positive("SCHEDULER_TICK_SECONDS", 1.0)
@@ -221,6 +229,11 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": r"/api",
+    # Two fields by one name whose values differ.
+    "ENUM_NAME_OVERRIDES": {
+        "ScheduleKind": "tasks_app.models.schedule.ScheduleKind",
+        "SettingKind": "access_app.api.settings.KIND_NAMES",
+    },
 }
 
 # --- Languages, time, files -----------------------------------------------------------------------------------------

@@ -142,6 +142,15 @@ def _restore_defaults(app_config: Any, **options: Any) -> None:
         importlib.import_module("tasks_app.migrations.0002_defaults").create_defaults(apps, None)
 
 
+@pytest.fixture(autouse=True)
+def _own_runtime_settings() -> Iterator[None]:
+    """What a test has set stays in its database; the process must not remember it for the next one."""
+    from access_app import runtime
+
+    yield
+    runtime.forget()
+
+
 @pytest.fixture
 def second_connection(transactional_db: None) -> Iterator[Any]:
     """A psycopg connection beside Django's, to stage the other side of a race: it holds locks until it commits.

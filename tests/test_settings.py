@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import sys
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from monitoring_app import checks
 from scheduler_site import env
 from scripts.probes import POSTGRESQL, libpq_url
+from workers_app import brokers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -85,9 +88,85 @@ def test_a_module_of_callables_that_is_not_there_is_named(settings):
 
 
 @pytest.mark.parametrize(
-    ("url", "ids"),
-    [("redis-stream://localhost/0", ["scheduler.E003"]), ("redis://localhost/0", []), ("amqps://localhost//", [])],
+    "url",
+    [
+        "redis://localhost/0",
+        "redis://localhost",
+        "rediss://user:pass@localhost:6380/3",
+        "redis-stream://localhost:6379/1",
+        "rediss-stream://localhost",
+        "amqp://guest:guest@localhost:5672//",
+        "amqps://localhost//",
+        "memory://localhost/",
+    ],
 )
-def test_a_broker_that_no_transport_reaches_is_refused(settings, url, ids):
+def test_a_broker_that_a_transport_reaches_is_accepted(settings, url):
     settings.SCHEDULER_BROKER_URL = url
-    assert [message.id for message in checks.broker()] == ids
+    assert checks.broker() == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "carrier-pigeon://localhost",
+        "localhost:5672",
+        "amqp://",
+        "amqp://localhost:none/",
+        "redis://localhost/jobs",
+        "redis-stream://localhost/-1",
+        "rediss://localhost/0?ssl_cert_reqs=none",
+        "amqp://one//;amqp://other//",
+        "workers_app.redis_lists:Transport://localhost",
+    ],
+)
+def test_a_broker_that_no_transport_reaches_is_refused(settings, url):
+    settings.SCHEDULER_BROKER_URL = url
+    assert [message.id for message in checks.broker()] == ["scheduler.E003"]
+
+
+@pytest.mark.parametrize(("kind", "ids"), [("classic", []), ("quorum", []), ("stream", ["scheduler.E006"])])
+def test_a_type_of_queue_that_keeps_no_messages_is_refused(settings, kind, ids):
+    settings.SCHEDULER_RABBITMQ_QUEUE_TYPE = kind
+    assert [message.id for message in checks.queue_type()] == ids
+
+
+def test_a_file_for_tls_that_is_not_there_is_named_and_a_key_needs_its_certificate(settings, tmp_path):
+    there = tmp_path / "ca.pem"
+    there.write_text("x")
+    assert checks.broker_tls() == []
+    settings.SCHEDULER_BROKER_CA_PATH = settings.SCHEDULER_BROKER_KEY_PATH = str(there)
+    assert [message.id for message in checks.broker_tls()] == ["scheduler.E008"]
+    settings.SCHEDULER_BROKER_CERTIFICATE_PATH = str(tmp_path / "none.pem")
+    (found,) = checks.broker_tls()
+    assert found.id == "scheduler.E007" and "SCHEDULER_BROKER_CERTIFICATE_PATH" in found.msg
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("amqp://me:hush@host:5672//", "amqp://me:********@host:5672//"),
+        ("redis://:hush@host/0", "redis://:********@host/0"),
+        ("redis://host/0", "redis://host/0"),
+        ("amqp://me@host//", "amqp://me@host//"),
+    ],
+)
+def test_the_password_of_a_broker_is_not_shown(url, shown):
+    assert brokers.masked(url) == shown
+
+
+def test_the_certificate_of_a_broker_is_always_verified_and_ours_is_shown(settings):
+    settings.SCHEDULER_BROKER_CA_PATH, settings.SCHEDULER_BROKER_CERTIFICATE_PATH = "ca.pem", "own.pem"
+    settings.SCHEDULER_BROKER_KEY_PATH = "key.pem"
+    rabbitmq = brokers.connection("amqps://rabbit.example//", seconds=5).ssl
+    assert rabbitmq == {
+        "cert_reqs": ssl.CERT_REQUIRED,
+        "ca_certs": "ca.pem",
+        "certfile": "own.pem",
+        "keyfile": "key.pem",
+        "server_hostname": "rabbit.example",
+    }
+    for scheme in ("rediss", "rediss-stream"):
+        redis: Any = brokers.connection(f"{scheme}://redis.example/0", seconds=5).ssl
+        assert redis["ssl_cert_reqs"] == "required" and redis["ssl_check_hostname"] is True
+        assert (redis["ssl_ca_certs"], redis["ssl_certfile"]) == ("ca.pem", "own.pem")
+    assert not brokers.connection("amqp://rabbit.example//", seconds=5).ssl

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
-import uuid
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import structlog
-from django.conf import settings
-from kombu import Connection, Producer
+from kombu import Producer
 from kombu.exceptions import KombuError
 
-from workers_app import messages
+from workers_app import brokers, messages
 from workers_app.messages import Pair
+from workers_app.runtime_settings import BROKER_URL
 
 log = structlog.get_logger(__name__)
 
@@ -23,18 +21,21 @@ CONFIRM_WINDOW = 500
 CONFIRM_SECONDS = 10.0
 MOST_UNSENT = 50_000
 RETRY_SECONDS = 1.0
+# What Redis or RabbitMQ does not take within this long is tried again.
+SEND_SECONDS = 10.0
 
 Message = tuple[str, list[Pair]]
 
 
 class Publisher:
-    """Sends messages over one connection of its own. What cannot be sent is kept and tried again with the next call.
+    """Sends messages over one connection of its own, to the broker at `url`, else to the one that the runtime setting
+    names at the time. What cannot be sent is kept and tried again with the next call.
 
     Losing what is kept costs only time: rescue publishes again whatever stays queued and unclaimed.
     """
 
     def __init__(self, url: str | None = None) -> None:
-        self._url = url or settings.SCHEDULER_BROKER_URL
+        self._given, self._url = url, ""
         self._connection: Any = None
         self._producer: Any = None
         self._declared: set[str] = set()
@@ -56,6 +57,7 @@ class Publisher:
     def flush(self) -> int:
         """Send what is waiting. Never raises for a broker that is away."""
         sent = 0
+        self._follow()
         if not self._unsent or time.monotonic() < self._retry_at:
             return 0
         try:
@@ -73,6 +75,7 @@ class Publisher:
 
     def is_empty(self, pool: str) -> bool:
         """Whether the pool's queue holds no message; False when the broker cannot say."""
+        self._follow()
         try:
             producer = self._connect()
             return int(messages.pool_queue(pool)(producer.channel).queue_declare().message_count) == 0
@@ -90,6 +93,13 @@ class Publisher:
             except Exception as error:  # noqa: BLE001  (the link is gone; there is nothing to save in it)
                 log.debug("closing the broker connection failed", error=str(error))
 
+    def _follow(self) -> None:
+        """Leave a broker that is not the one to publish to any more."""
+        url = self._given or BROKER_URL.value
+        if url != self._url:
+            self.close()
+            self._url, self._retry_at = url, 0.0
+
     def _send(self, window: Sequence[Message]) -> None:
         producer = self._connect()
         for pool, _pairs in window:
@@ -98,15 +108,15 @@ class Publisher:
                 self._declared.add(pool)
         self._confirms.expect(len(window))
         for pool, pairs in window:
-            id = str(uuid.uuid4())
+            queue = messages.queue_name(pool)
+            body, headers = messages.seal(queue, pairs)
             producer.publish(
-                json.dumps([[messages.pack(pairs)], {}, _EMBED]),
-                routing_key=messages.queue_name(pool),
+                body,
+                routing_key=queue,
                 exchange="",
-                content_type="application/json",
+                content_type=messages.CONTENT_TYPE,
                 content_encoding="utf-8",
-                headers=_headers(id),
-                correlation_id=id,
+                headers=headers,
                 delivery_mode=2,
             )
         self._confirms.wait(self._connection)
@@ -114,9 +124,7 @@ class Publisher:
     def _connect(self) -> Any:
         if self._producer is None:
             # No heartbeat: this connection may idle for hours, and a confirm that does not come shows a dead one.
-            self._connection = Connection(
-                self._url, heartbeat=0, connect_timeout=5, transport_options=_options(self._url)
-            )
+            self._connection = brokers.connection(self._url, seconds=SEND_SECONDS)
             # connect() would sleep for two seconds before it gives up, and with it the tick that asked.
             self._connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
             channel = self._connection.channel()
@@ -171,18 +179,3 @@ class _Confirms:
 
     def _on_nack(self, _tag: int, _multiple: bool) -> None:
         self._refused = True
-
-
-def _options(url: str) -> dict[str, Any]:
-    if url.startswith("redis"):
-        return {"socket_timeout": 10, "socket_connect_timeout": 5}
-    return {"write_timeout": 10} if url.startswith("amqp") else {}
-
-
-_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-
-
-def _headers(id: str) -> dict[str, Any]:
-    """Celery's message protocol 2, so that an ordinary Celery worker takes the message. What is left out has the
-    default that is wanted, and would cost a quarter of the time of publishing."""
-    return {"lang": "py", "task": messages.TASK_NAME, "id": id, "root_id": id, "ignore_result": True}

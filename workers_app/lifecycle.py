@@ -17,8 +17,8 @@ from celery import bootsteps
 from django.conf import settings
 from django.db import Error as DatabaseFault
 from django.db import close_old_connections, connection
-from prometheus_client import Counter
 
+from access_app import runtime
 from tasks_app import rowset
 from tasks_app.models import Pool, Run
 from tasks_app.states import RunState
@@ -32,11 +32,11 @@ from workers_app.messages import Pair, queue_name, worker_address
 from workers_app.models import HOLDING_A_LEASE, Worker, WorkerState
 from workers_app.orders import Orders
 from workers_app.reaper import reaper
+from workers_app.runtime_settings import DRAIN_SECONDS, KILL_GRACE_SECONDS
 from workers_app.services import look_again
 from workers_app.strays import end_strays
 
 log = structlog.get_logger("worker")
-dropped = Counter("scheduler_messages_dropped_total", "Broker messages that were not ours")
 WATCH_SECONDS = 1.0
 OUTPUT_SECONDS = 0.5
 PULSE_SECONDS = 1.0
@@ -61,7 +61,7 @@ class Node:
         self._publisher = Publisher()
         self._publisher_lock = threading.Lock()
         self.execution = Execution(
-            worker_id=self.id, actor=f"worker {self.name}", ring=self._ring, holds_lease=self._holds_lease
+            worker_id=self.id, actor=f"worker {self.name}", ring=self.ring, holds_lease=self._holds_lease
         )
         self.orders = Orders(self.execution)
         self._gauge = Gauge()
@@ -114,7 +114,8 @@ class Node:
             self.orders.obey(state)
 
     def watch(self) -> None:
-        """End what was cancelled, and what is not ours any more; leave when drained."""
+        """Learn the runtime settings; end what was cancelled, and what is not ours any more; leave when drained."""
+        runtime.refresh()
         mine = dict(self.execution.active)
         rows = Run.objects.filter(worker_id=self.id, state=RunState.RUNNING)
         columns = ("pk", "attempt", "cancel_requested_at", "terminate_requested_at")
@@ -153,7 +154,7 @@ class Node:
         if not self._wait_idle(seconds):
             log.warning("ending what did not end", runs=sorted(self.execution.active))
             self.execution.end_all(Control.STOPPING)
-            self._wait_idle(settings.SCHEDULER_KILL_GRACE_SECONDS + 5)
+            self._wait_idle(KILL_GRACE_SECONDS.value + 5)
         self._stop.set()
         self.execution.close()
         for thread in self._threads:
@@ -182,7 +183,8 @@ class Node:
         except DatabaseFault as error:
             log.warning("could not record the worker's state", state=state, error=str(error).strip())
 
-    def _ring(self, batch: list[Message]) -> None:
+    def ring(self, batch: list[Message]) -> None:
+        """Announce runs that this worker does not take."""
         with self._publisher_lock:
             self._publisher.publish(batch)
 
@@ -231,7 +233,7 @@ class LifecycleStep(bootsteps.StartStopStep):
         node().start()
 
     def stop(self, _parent: Any) -> None:
-        node().drain(settings.SCHEDULER_DRAIN_SECONDS)
+        node().drain(DRAIN_SECONDS.value)
 
     terminate = stop
 

@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from django.conf import settings
-
 from tasks_app.states import Reason, RunState
 from workers_app.hosts import Host, HostDied, HostPool
 from workers_app.jobs import Active, Control, Result
 from workers_app.output import OutputSink
+from workers_app.runtime_settings import KILL_GRACE_SECONDS
 
 # A call that takes longer than this is no reason for the rest of its pack to wait.
 STUCK_SECONDS = 0.25
@@ -136,7 +135,7 @@ class Pack:
             # Whatever ends this call, by TERM or with the whole host by KILL, must not reach the next one.
             self._spill(host.take_back())
             host.terminate(self._done)
-        elif time.monotonic() - self._terminated_at >= settings.SCHEDULER_KILL_GRACE_SECONDS:
+        elif time.monotonic() - self._terminated_at >= KILL_GRACE_SECONDS.value:
             host.kill()
 
     def _spill(self, count: int) -> None:

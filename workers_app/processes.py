@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from django.conf import settings
-
 from workers_app.jobs import Control
 from workers_app.output import STDERR, STDOUT, OutputSink
 from workers_app.reaper import reaper
+from workers_app.runtime_settings import KILL_GRACE_SECONDS
 
 _CHUNK = 64 * 1024
 # After the child itself has ended, what its descendants still write is read for this long, then they are ended.
@@ -185,4 +184,4 @@ class _Watch:
             return
         self._sink.note(f"Ending the process group: {why}.")
         end_group(self._child.pid, signal.SIGTERM)
-        self._kill_at = time.monotonic() + settings.SCHEDULER_KILL_GRACE_SECONDS
+        self._kill_at = time.monotonic() + KILL_GRACE_SECONDS.value

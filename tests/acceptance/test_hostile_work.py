@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import signal
 import time
 from collections.abc import Iterator
@@ -92,7 +93,7 @@ def test_garbage_and_repeats_on_the_queue_start_nothing_and_stop_nobody(stack):
     pairs = stack.wait_for("queued runs", lambda: found if len(found := stack.rows(queued)) == 20 else None, 20)
     with Connection(RABBITMQ.url()) as connection:
         producer = Producer(connection.default_channel)
-        for body, kind, headers in _garbage(pairs):
+        for body, kind, headers in _garbage(f"{stack.prefix}.default", pairs):
             producer.publish(
                 body,
                 routing_key=f"{stack.prefix}.default",
@@ -109,25 +110,27 @@ def test_garbage_and_repeats_on_the_queue_start_nothing_and_stop_nobody(stack):
     assert stack.value(ATTEMPTS_OF_ONE) == 0
 
 
-def _garbage(pairs: list[tuple[int, int]]) -> Iterator[tuple[Any, str, dict[str, Any]]]:
-    def headers(name: str = messages.TASK_NAME) -> dict[str, Any]:
-        return {"lang": "py", "task": name, "id": "1", "root_id": "1", "argsrepr": "", "retries": 0}
+def _garbage(queue: str, pairs: list[tuple[int, int]]) -> Iterator[tuple[Any, str, dict[str, Any]]]:
+    call = {"lang": "py", "task": "scheduler.execute_runs", "id": "1", "root_id": "1", "argsrepr": "", "retries": 0}
+    body, signed = messages.seal(queue, [(1, 1)])
+    elsewhere = messages.seal(queue + "x", [pairs[0]])
 
-    def call(*arguments: Any) -> list[Any]:
-        return [list(arguments), {}, {}]
-
-    import json
-
-    yield b"\x80\x04", "application/x-python-serialize", headers()
-    yield b"not json", "application/json", headers()
+    yield b"\x80\x04", "application/x-python-serialize", call
+    yield b"\x80\x04", "application/json", signed
+    yield b"not json", "application/json", call
     yield b"\xff\xfe", "text/plain", {}
-    yield json.dumps(call()), "application/json", headers()
-    yield json.dumps(call(1, 2, 3)), "application/json", headers()
-    yield json.dumps(call({"v": 1, "runs": [[1, 1]], "sig": "0"})), "application/json", headers()
-    yield json.dumps(call({})), "application/json", headers("os.system")
+    yield "[[], {}, {}]", "application/json", call
+    yield "[[1], {}, {}]", "application/json", call | {"task": "os.system"}
+    yield body, "application/json", {}
+    yield body, "application/json", {messages.SIGNATURE: "0" * 64}
+    yield body.replace("[1,1]", "[1,2]"), "application/json", signed
+    yield elsewhere[0], "application/json", elsewhere[1]
+    yield gzip.compress(b" " * 10**7), "application/json", {"compression": "application/x-gzip"}
+    yield " " * 10**7, "application/json", signed
     for pair in pairs:
         for attempt in (pair[1], pair[1], pair[1] + 1):
-            yield json.dumps(call(messages.pack([(pair[0], attempt)]))), "application/json", headers()
+            sealed, headers = messages.seal(queue, [(pair[0], attempt)])
+            yield sealed, "application/json", headers
 
 
 def test_connections_to_the_database_cut_again_and_again_lose_nothing(stack, capsys):

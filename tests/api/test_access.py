@@ -82,7 +82,7 @@ LEAST_ROLE = {
     ("POST", "api/runs/<int:run_id>/hold"): "operator",
     ("POST", "api/runs/<int:run_id>/unhold"): "operator",
 }
-ADMINISTRATORS_READ = {("GET", "api/audit")}
+ADMINISTRATORS_READ = {("GET", "api/audit"), ("GET", "api/settings")}
 
 
 def walk() -> Iterator[tuple[str, str]]:

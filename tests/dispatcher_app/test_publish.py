@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from uuid import uuid4
 
 import pytest
 
-from dispatcher_app.publish import PACK, SPREAD, packed
+from dispatcher_app.publish import SPREAD, packed
 from dispatcher_app.release import Released
+from dispatcher_app.runtime_settings import PACK_SIZE
 from scripts.probes import RABBITMQ
 from tests.dispatcher_app.broker import drop, take_all
 from tests.proxy import Proxy
@@ -32,7 +32,7 @@ def test_only_short_runs_share_a_message():
 @pytest.mark.parametrize(("number", "size"), [(1, 1), (16, 1), (17, 2), (160, 10), (1600, 100), (5000, 100)])
 def test_a_burst_is_spread_before_messages_grow(number, size):
     sent = list(packed(released(number)))
-    assert len(sent[0][1]) == size <= PACK
+    assert len(sent[0][1]) == size <= PACK_SIZE.value
     assert all(len(pairs) <= size for _pool, pairs in sent)
     assert [pair for _pool, pairs in sent for pair in pairs] == [(id, 1) for id in range(1, number + 1)]
     assert len(sent) >= min(number, SPREAD // 2)
@@ -73,8 +73,7 @@ def publisher(link, monkeypatch):
 
 
 def pairs_of(message) -> list[tuple[int, int]]:
-    (envelope,), _kwargs, _embed = json.loads(message.body)
-    return messages.unpack(envelope)
+    return messages.open_message(message, [messages.queue_name(pool) for pool in ("default", "other")]).pairs
 
 
 @pytest.mark.rabbitmq
@@ -86,7 +85,6 @@ def test_messages_lie_durable_in_the_queue_of_their_pool_when_publish_returns(pu
     assert [pairs_of(message) for message in taken] == [[(1, 1), (2, 1)], [(4, 1)]]
     assert [pairs_of(message) for message in take_all("other")] == [[(3, 2)]]
     assert {message.properties["delivery_mode"] for message in taken} == {2}
-    assert {message.headers["task"] for message in taken} == {messages.TASK_NAME}
     assert publisher.is_empty("default")
 
 

@@ -6,13 +6,12 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 
-from django.conf import settings
-
 from tasks_app.states import Reason, RunState
 from workers_app.environment import child_environment
 from workers_app.jobs import Control, Job, Result
 from workers_app.output import OutputSink
 from workers_app.processes import Ended, run_process
+from workers_app.runtime_settings import KILL_GRACE_SECONDS
 
 # EX_TEMPFAIL of sysexits.h: the command asks to be tried again a minute later.
 EXIT_ASK_AGAIN = 75
@@ -48,7 +47,7 @@ def _result(ended: Ended, job: Job, sink: OutputSink) -> Result:
     if ended.why == Control.KILL:
         return Result(RunState.CANCELLED, Reason.CANCEL_REQUESTED, "Killed on request.", exit_code=code)
     if ended.why is not None:
-        grace = settings.SCHEDULER_KILL_GRACE_SECONDS
+        grace = KILL_GRACE_SECONDS.value
         detail = f"Ended on request; TERM first, KILL after {grace:g} s."
         return Result(RunState.CANCELLED, Reason.CANCEL_REQUESTED, detail, exit_code=code)
     if code == 0:

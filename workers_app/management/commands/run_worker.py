@@ -10,11 +10,13 @@ from typing import Any
 import structlog
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_ready
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from access_app import runtime
 from tasks_app.label_expressions import KEYWORDS, LABEL_NAME, LABEL_VALUE
 from tasks_app.models import Pool
-from workers_app import hosts, lifecycle, messages
+from workers_app import brokers, hosts, lifecycle, messages
 from workers_app.listening import QueueListening
 
 log = structlog.get_logger("worker")
@@ -39,6 +41,7 @@ class Command(BaseCommand):
         parser.add_argument("--with-dispatcher", action="store_true", help="run a dispatcher in the same process")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        runtime.refresh()
         pool = Pool.objects.filter(name=options["pool"]).first()
         if pool is None:
             raise CommandError(f"There is no pool {options['pool']!r}; create it through the API or in the admin.")
@@ -80,6 +83,9 @@ def _consume(node: lifecycle.Node, *, dispatcher: bool, warm: int) -> None:
         without_mingle=True,
         without_heartbeat=True,
         task_events=False,
+        # Every broker but the in-process one is waited for on sockets. From that one, too, people may move to another
+        # while we run: then we go on without an event loop.
+        use_eventloop=brokers.scheme_of(settings.SCHEDULER_BROKER_URL) != brokers.MEMORY,
     )
     node.orders.listening = QueueListening(worker, [queue.name for queue in queues])
     with _dispatcher_beside(dispatcher):
