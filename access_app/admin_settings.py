@@ -101,9 +101,4 @@ def shown_value(row: RuntimeSetting) -> str:
 
 def _value(name: str, typed: str) -> Any:
     setting = runtime.declared().get(name)
-    if setting is None or setting.kind is str:
-        return typed
-    try:
-        return setting.kind(typed)
-    except ValueError:
-        return typed
+    return typed if setting is None else setting.typed(typed)

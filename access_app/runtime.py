@@ -34,8 +34,9 @@ class Invalid(ValueError):
 class Setting(Generic[Value]):
     """One runtime setting. Without a row it is what `default` says, which is mostly a variable of the environment.
 
-    `least` and `most` bound a number. `fault` says what is wrong with a text, or None. A setting with `show` is secret:
-    it is kept encrypted, and shown through `show` alone.
+    `least` and `most` bound a number. `fault` says what is wrong with a text, or None. `refusal` is asked once, before
+    a value is written, why it cannot be used now; it may ask others and take its time. A setting with `show` is
+    secret: it is kept encrypted, and shown through `show` alone.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Setting(Generic[Value]):
     least: float = -math.inf
     most: float = math.inf
     fault: Callable[[Value], str | None] = lambda _value: None
+    refusal: Callable[[Value], str | None] = lambda _value: None
     show: Callable[[Value], Value] | None = None
 
     @property
@@ -78,6 +80,13 @@ class Setting(Generic[Value]):
         if (fault := self.fault(value)) is not None:
             raise Invalid(fault)
         return cast(Value, value)
+
+    def typed(self, text: str) -> Any:
+        """What somebody has typed as the value; checked it is not."""
+        try:
+            return self.kind(text)
+        except ValueError:
+            return text
 
     def packed(self, value: Value) -> Any:
         """The value as its row keeps it."""

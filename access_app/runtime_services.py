@@ -42,7 +42,8 @@ def settings_visible_to(actor: Actor) -> list[Shown]:
 def change(actor: Actor, given: Mapping[str, Any], *, now: datetime) -> None:
     """Set the settings by name; None gives one its default back. All or none of them.
 
-    Dispatchers and workers follow within a tick. A secret given as it is shown stays what it is.
+    Dispatchers and workers follow within a tick. A secret given as it is shown stays what it is. A value that cannot
+    be used now, such as a broker that does not answer, is refused, and what held goes on.
     Raises PermissionRefused, or InvalidInput at the names that are wrong.
     """
     require_everywhere(actor, Verb.MANAGE)
@@ -70,6 +71,10 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
                 values[name] = setting.checked(value)
             except runtime.Invalid as error:
                 faults[name] = str(error)
+    if not faults:
+        given_anew = {name: value for name, value in values.items() if value is not None}
+        refusals = {name: known[name].refusal(value) for name, value in given_anew.items()}
+        faults = {name: refusal for name, refusal in refusals.items() if refusal is not None}
     if faults:
         raise InvalidInput(**faults)
     return values

@@ -108,11 +108,18 @@ def _clockwork(now: datetime) -> Iterator[Metric]:
     text = "Time since the last beat of the worker that has been silent the longest."
     yield GaugeMetricFamily("scheduler_worker_lease_age_seconds", text, value=max(lease_age, 0.0))
     yield GaugeMetricFamily("scheduler_workers_online", "Workers with a lease.", value=seen["online"])
+    yield _dropped()
     ticking = Dispatcher.objects.filter(beat_at__gte=now - DISPATCHER_SILENCE)
     tick = ticking.aggregate(slowest=Max("tick_ms"), count=Count("pk"))
     text = "Last tick of the slowest dispatcher."
     yield GaugeMetricFamily("scheduler_tick_seconds", text, value=(tick["slowest"] or 0.0) / 1000)
     yield GaugeMetricFamily("scheduler_dispatchers_online", "Dispatchers that report.", value=tick["count"])
+
+
+def _dropped() -> Metric:
+    total = Worker.objects.aggregate(total=Sum("messages_dropped"))["total"] or 0
+    text = "Messages that workers took from the broker and that were not ours."
+    return CounterMetricFamily("scheduler_messages_dropped", text, value=total)
 
 
 _checked: CostlyValue[int] = CostlyValue()

@@ -152,6 +152,12 @@ def _own_runtime_settings() -> Iterator[None]:
 
 
 @pytest.fixture
+def any_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every broker can be used: nobody is asked."""
+    monkeypatch.setattr("workers_app.brokers.refusal_of", lambda _url: None)
+
+
+@pytest.fixture
 def second_connection(transactional_db: None) -> Iterator[Any]:
     """A psycopg connection beside Django's, to stage the other side of a race: it holds locks until it commits.
 

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
@@ -171,7 +171,7 @@ class ProcessStack:
         """Run a manage.py command on the stack, as `manage` does."""
         return manage(self.environ, *arguments)
 
-    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of a statement on the stack's database, committed at once."""
         cursor = self._connection.execute(sql.encode(), parameters)
         return cursor.fetchall() if cursor.description else []

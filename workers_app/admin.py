@@ -27,6 +27,7 @@ class WorkerAdmin(ReadOnlyAdmin):
         "pool",
         "slots",
         "slots_used",
+        "messages_dropped",
         "cpu_percent",
         "memory_percent",
         "state",

@@ -8,10 +8,11 @@ from __future__ import annotations
 import ssl
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from django.conf import settings
 from django.utils.translation import gettext as _
-from kombu import Connection
+from kombu import Connection, Queue
 from kombu.exceptions import KombuError
 from kombu.transport import TRANSPORT_ALIASES
 
@@ -81,6 +82,22 @@ def fault_beyond_one_process(url: str) -> str | None:
         return _("The in-process broker reaches workers of the same process alone.")
     if urlsplit(url).password == HIDDEN:
         return _("Type the password anew; the one that is shown is hidden.")
+    return None
+
+
+def refusal_of(url: str, *, seconds: float = CONNECT_SECONDS) -> str | None:
+    """Why the broker at `url` cannot be used now, in its own words; None when it lets us have a queue."""
+    queue = Queue(f"{settings.SCHEDULER_QUEUE_PREFIX}.probe-{uuid4().hex}", exclusive=True, auto_delete=True)
+    try:
+        with connection(url, seconds=seconds, connect_seconds=seconds) as link:
+            link.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+            probe = queue(link.default_channel)
+            probe.declare()
+            probe.purge()
+            probe.delete()
+    except errors() as error:
+        text = _("The broker cannot be used, so nothing was changed: %(error)s")
+        return text % {"error": str(error) or type(error).__name__}
     return None
 
 

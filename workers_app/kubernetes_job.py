@@ -16,6 +16,7 @@ from workers_app.executors.container import Wish
 from workers_app.jobs import Control, Job, Result
 from workers_app.kubernetes_api import Cluster, KubernetesError, Piece
 from workers_app.output import STDOUT, OutputSink
+from workers_app.runtime_settings import KILL_GRACE_SECONDS
 
 log = structlog.get_logger("worker")
 RUN_LABEL = "scheduler/run"
@@ -70,7 +71,7 @@ class _Attempt:
 
     def _grace(self) -> int:
         urgent = self._control.why in (Control.KILL, Control.LOST)
-        return 0 if urgent else math.ceil(settings.SCHEDULER_KILL_GRACE_SECONDS)
+        return 0 if urgent else math.ceil(KILL_GRACE_SECONDS.value)
 
     def _end_earlier(self) -> None:
         """Another attempt of this run may have been left by a worker that died: it ends before this one begins."""
@@ -208,14 +209,14 @@ def job_body(wish: Wish, job: Job) -> dict[str, Any]:
         "metadata": {"name": wish.name, "labels": labels},
         "spec": {
             "backoffLimit": 0,
-            "activeDeadlineSeconds": math.ceil(job.timeout_seconds + settings.SCHEDULER_KILL_GRACE_SECONDS),
+            "activeDeadlineSeconds": math.ceil(job.timeout_seconds + KILL_GRACE_SECONDS.value),
             "ttlSecondsAfterFinished": 600,
             "template": {
                 "metadata": {"labels": labels},
                 "spec": {
                     "restartPolicy": "Never",
                     "automountServiceAccountToken": False,
-                    "terminationGracePeriodSeconds": math.ceil(settings.SCHEDULER_KILL_GRACE_SECONDS),
+                    "terminationGracePeriodSeconds": math.ceil(KILL_GRACE_SECONDS.value),
                     "containers": [container],
                 },
             },

@@ -23,7 +23,7 @@ from tasks_app import rowset
 from tasks_app.models import Pool, Run
 from tasks_app.states import RunState
 from tasks_app.wakeup import nudge
-from workers_app import hosts
+from workers_app import hosts, messages
 from workers_app.doorbell import Message, Publisher
 from workers_app.execution import Execution
 from workers_app.jobs import Control
@@ -107,7 +107,8 @@ class Node:
         asked_at = time.monotonic()
         now, load = rowset.database_now(), self._gauge.read(len(self.execution.active))
         alive = Worker.objects.filter(pk=self.id, state__in=HOLDING_A_LEASE)
-        if alive.update(beat_at=now, lease_until=now + _lease(), **load._asdict()) == 0:
+        told = {**load._asdict(), "messages_dropped": messages.dropped.value}
+        if alive.update(beat_at=now, lease_until=now + _lease(), **told) == 0:
             raise LeaseLost
         self._lease_end = asked_at + settings.SCHEDULER_LEASE_SECONDS
         if (state := alive.values_list("state", flat=True).first()) is not None:
@@ -175,9 +176,11 @@ class Node:
     def _set_state(self, state: str) -> None:
         try:
             now = rowset.database_now()
-            stopped = {"stopped_at": now} if state == WorkerState.OFFLINE else {}
+            told: dict[str, Any] = {"messages_dropped": messages.dropped.value}
+            if state == WorkerState.OFFLINE:
+                told["stopped_at"] = now
             alive = Worker.objects.filter(pk=self.id, state__in=HOLDING_A_LEASE)
-            if alive.update(state=state, **stopped):
+            if alive.update(state=state, **told):
                 look_again([self.id], now)
             nudge()
         except DatabaseFault as error:

@@ -43,6 +43,7 @@ class Worker(models.Model):
     cpu_percent = models.FloatField(_("processors in use, %"), null=True)
     memory_percent = models.FloatField(_("memory in use, %"), null=True)
     memory_bytes = models.BigIntegerField(_("memory of the worker itself, bytes"), null=True)
+    messages_dropped = models.PositiveBigIntegerField(_("messages dropped"), default=0)
 
     class Meta:
         verbose_name = _("worker")

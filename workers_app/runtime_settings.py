@@ -8,12 +8,18 @@ from django.utils.translation import gettext_lazy as _
 from access_app.runtime import Setting, declare
 from workers_app import brokers
 
+
+def _refusal(url: str) -> str | None:
+    return brokers.refusal_of(url)
+
+
 BROKER_URL: Setting[str] = declare(
     Setting(
         name="broker_url",
         kind=str,
         default=lambda: settings.SCHEDULER_BROKER_URL,
         fault=brokers.fault_beyond_one_process,
+        refusal=_refusal,
         show=brokers.masked,
         label=_("Broker"),
         help=_(

@@ -1,6 +1,6 @@
 """The same work on every broker; and from one to the other while it goes on: nothing lost, nothing twice.
 
-TEST_LONG=1: a minute between the moves instead of a few seconds.
+TEST_LONG=1: a minute between the moves instead of a few seconds, and RabbitMQ is away for ten.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from kombu import Producer
 
 from scripts.probes import RABBITMQ, REDIS
 from tests.acceptance.work import LONG, NOOP, RECOVERY_SECONDS, create_task, say, states, trigger
+from tests.proxy import Proxy
 from tests.services import ProcessStack
 from tests.workers_app import redis_keys
 from workers_app import brokers
@@ -25,7 +27,8 @@ pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq, 
 STREAMS = REDIS.url().replace("redis://", "redis-stream://", 1)
 # In the phase before the first move, between the moves, and after the last.
 PHASE_SECONDS = 60.0 if LONG else 5.0
-BATCH, BATCH_SECONDS = 50, 0.5
+AWAY_SECONDS = 600.0 if LONG else 6.0
+BATCH_SECONDS = 0.5
 STARTS = "select count(*) from tasks_app_runevent where to_state = 'running'"
 
 
@@ -64,6 +67,7 @@ def test_work_goes_on_past_garbage_and_a_killed_worker_on_every_broker(anywhere,
     seconds = time.monotonic() - died
     assert worker.process.poll() is None
     assert len(worker.events("message dropped")) == 3
+    stack.wait_for("a beat", lambda: stack.value("select sum(messages_dropped) from workers_app_worker") == 3, 10)
     assert stack.value(STARTS) == 543 + 2
     say(capsys, f"{url.partition(':')[0]} {kind}: 543 runs past garbage and kill -9 in {seconds:.1f} s")
 
@@ -74,16 +78,13 @@ def test_the_broker_is_changed_to_and_fro_under_load_and_nothing_is_lost_or_done
     stack.dispatcher()
     workers = [stack.worker(concurrency=4) for _ in range(2)]
     web = stack.web()
-    noop = create_task(stack, "noop", "callable", NOOP)
-    written = tmp_path / "written"
-    witness = create_task(stack, "witness", "shell", f"echo $SCHEDULER_RUN_ID >> {written}")
-    asked = _load(stack, web, noop, witness, [None, STREAMS, RABBITMQ.url()])
-    total = asked * (BATCH + 1)
-    stack.wait_for("all runs", lambda: states(stack) == {"succeeded": total}, RECOVERY_SECONDS)
-    assert stack.value(STARTS) == total
-    assert stack.value("select count(*) from tasks_app_run where attempt <> 1") == 0
-    ids = Counter(written.read_text().split())
-    assert ids == Counter(str(id) for (id,) in stack.rows(f"select id from tasks_app_run where task_id = {witness}"))
+    load = Load(stack, web, tmp_path / "written", a_second=100)
+    load.keep_up(PHASE_SECONDS)
+    for url in (STREAMS, RABBITMQ.url()):
+        _answered(web.patch("/api/settings", json={"broker_url": url}), 200)
+        load.keep_up(PHASE_SECONDS)
+    stack.wait_for("all runs", load.is_done, RECOVERY_SECONDS)
+    load.assert_each_ran_once()
     for worker in workers:
         moves = [event["broker"] for event in worker.events("following to another broker")]
         assert moves == [brokers.masked(STREAMS), brokers.masked(RABBITMQ.url())]
@@ -94,26 +95,79 @@ def test_the_broker_is_changed_to_and_fro_under_load_and_nothing_is_lost_or_done
     )[0]
     say(
         capsys,
-        f"RabbitMQ -> Redis Streams -> RabbitMQ under {BATCH / BATCH_SECONDS:.0f} runs/s: {total} runs, each started"
-        f" once; wait p99 {p99:.2f} s, longest {slowest:.2f} s",
+        f"RabbitMQ -> Redis Streams -> RabbitMQ under 100 runs/s: {load.asked} runs, each started once; wait p99"
+        f" {p99:.2f} s, longest {slowest:.2f} s",
     )
 
 
-def _load(stack: ProcessStack, web: httpx.Client, noop: int, witness: int, moves: list[str | None]) -> int:
-    """Trigger runs at a steady pace, and at the beginning of each phase move to its broker; how many batches."""
-    batches = 0
-    next_at = time.monotonic()
-    for url in moves:
-        if url is not None:
-            _answered(web.patch("/api/settings", json={"broker_url": url}), 200)
-        end = time.monotonic() + PHASE_SECONDS
+def test_a_broker_that_was_away_under_load_and_comes_back_empty_costs_no_run(stack, capsys, tmp_path):
+    with Proxy(RABBITMQ.url(), 5672) as of_workers, Proxy(RABBITMQ.url(), 5672) as of_dispatchers:
+        children = []
+        for _ in range(2):
+            children.append(stack.dispatcher(CELERY_BROKER_URL=of_dispatchers.url))
+            children.append(stack.worker(concurrency=4, CELERY_BROKER_URL=of_workers.url))
+        load = Load(stack, stack.web(), tmp_path / "written", a_second=20)
+        load.keep_up(3)
+        # Workers lose it first, so that something lies in it when it loses all.
+        of_workers.cut()
+        load.keep_up(3)
+        of_dispatchers.cut()
+        load.keep_up(AWAY_SECONDS)
+        with brokers.connection(RABBITMQ.url(), seconds=5) as connection:
+            purged = connection.default_channel.queue_purge(f"{stack.prefix}.default")
+        assert purged > 0
+        back, backlog = stack.rows(
+            "select clock_timestamp(), (select count(*) from tasks_app_run where state in ('waiting', 'queued'))"
+        )[0]
+        of_dispatchers.restore()
+        of_workers.restore()
+        load.keep_up(3)
+        # What has piled up is executed at the pace of this machine; that it goes on at once is asked below.
+        stack.wait_for("all runs", load.is_done, RECOVERY_SECONDS + backlog / 50)
+        assert all(child.process.poll() is None for child in children)
+    load.assert_each_ran_once()
+    first, last = stack.rows(
+        """select extract(epoch from min(started_at) - %(back)s), extract(epoch from max(started_at) - %(back)s)
+        from tasks_app_run where started_at > %(back)s""",
+        {"back": back},
+    )[0]
+    assert first < RECOVERY_SECONDS
+    say(
+        capsys,
+        f"RabbitMQ away for {AWAY_SECONDS:.0f} s under 20 runs/s, {purged} messages purged: {load.asked} runs, each"
+        f" started once; {backlog} had piled up, the next started after {first:.1f} s, the last after {last:.1f} s",
+    )
+
+
+class Load:
+    """Asks for runs at a steady pace: by the batch, of a callable and of one command that writes down its id."""
+
+    def __init__(self, stack: ProcessStack, web: httpx.Client, written: Path, *, a_second: int) -> None:
+        self._stack, self._web, self._written = stack, web, written
+        self._batch = int(a_second * BATCH_SECONDS) - 1
+        self._noop = create_task(stack, "noop", "callable", NOOP)
+        self._witness = create_task(stack, "witness", "shell", f"echo $SCHEDULER_RUN_ID >> {written}")
+        self._next_at = time.monotonic()
+        self.asked = 0
+
+    def keep_up(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
-            _answered(web.post(f"/api/tasks/{noop}/trigger-batch", json={"items": [{}] * BATCH}), 201)
-            _answered(web.post(f"/api/tasks/{witness}/trigger", json={}), 201)
-            batches += 1
-            next_at = max(next_at + BATCH_SECONDS, time.monotonic() - BATCH_SECONDS)
-            time.sleep(max(next_at - time.monotonic(), 0))
-    return batches
+            items: dict[str, Any] = {"items": [{}] * self._batch}
+            _answered(self._web.post(f"/api/tasks/{self._noop}/trigger-batch", json=items), 201)
+            _answered(self._web.post(f"/api/tasks/{self._witness}/trigger", json={}), 201)
+            self.asked += self._batch + 1
+            self._next_at = max(self._next_at + BATCH_SECONDS, time.monotonic() - BATCH_SECONDS)
+            time.sleep(max(self._next_at - time.monotonic(), 0))
+
+    def is_done(self) -> bool:
+        return states(self._stack) == {"succeeded": self.asked}
+
+    def assert_each_ran_once(self) -> None:
+        assert self._stack.value(STARTS) == self.asked
+        assert self._stack.value("select count(*) from tasks_app_run where attempt <> 1") == 0
+        ids = self._stack.rows("select id from tasks_app_run where task_id = %s", [self._witness])
+        assert Counter(self._written.read_text().split()) == Counter(str(id) for (id,) in ids)
 
 
 def _answered(response: httpx.Response, status: int) -> Any:

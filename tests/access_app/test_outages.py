@@ -42,7 +42,8 @@ def test_an_outage_is_told_from_a_refusal(error, away):
 def test_a_session_that_the_server_ended_for_standing_still_is_an_outage_and_the_next_one_works():
     with connection.cursor() as cursor:
         cursor.execute("SET idle_in_transaction_session_timeout = '1ms'")
-    with pytest.raises(InternalError) as caught:
+    # Under load the link may be found closed before the server's last words are read.
+    with pytest.raises((InternalError, OperationalError)) as caught:
         _stand_still()
     assert is_outage(caught.value)
     connection.close()

@@ -10,9 +10,10 @@ from access_app.actors import system_actor, user_actor
 from access_app.errors import InvalidInput, PermissionRefused
 from access_app.models import AuditEntry, RuntimeSetting
 from dispatcher_app.runtime_settings import PACK_SIZE, SWEEP_SECONDS
+from workers_app import brokers
 from workers_app.runtime_settings import BROKER_URL
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("any_broker")]
 SECRET = "amqp://me:hush@rabbit.example:5672//"
 HIDDEN = "amqp://me:********@rabbit.example:5672//"
 
@@ -132,3 +133,25 @@ def test_only_administrators_of_the_installation_see_or_change_settings(alice):
     with pytest.raises(PermissionRefused):
         runtime_services.change(user_actor(alice), {"pack_size": 5}, now=timezone.now())
     assert not RuntimeSetting.objects.exists()
+
+
+def test_a_value_that_cannot_be_used_now_is_refused_and_what_held_goes_on(monkeypatch):
+    change(broker_url=SECRET)
+    asked: list[str] = []
+
+    def refuse(url: str) -> str:
+        asked.append(url)
+        return "It says no."
+
+    monkeypatch.setattr(brokers, "refusal_of", refuse)
+    with pytest.raises(InvalidInput) as refused:
+        change(broker_url="amqp://other.example//", pack_size=5)
+    assert (refused.value.errors, asked) == ({"broker_url": ["It says no."]}, ["amqp://other.example//"])
+    runtime.refresh()
+    assert (BROKER_URL.value, PACK_SIZE.value) == (SECRET, 100)
+    assert AuditEntry.objects.count() == 1
+    change(pack_size=6)
+    with pytest.raises(InvalidInput):
+        change(broker_url="amqp://other.example//", pack_size=0)
+    change(broker_url=None)
+    assert len(asked) == 1, "neither a value that stays, nor one beside a mistake, nor a default is asked about"

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from access_app import runtime
 from access_app.models import RuntimeSetting
+from scripts.probes import RABBITMQ
 from tests.api.client import is_problem
+from workers_app import brokers
+from workers_app.runtime_settings import BROKER_URL
 
+REFUSAL_OF = brokers.refusal_of
+
+pytestmark = pytest.mark.usefixtures("any_broker")
 SHAPE = {
     "name", "value", "default", "is_default", "kind", "least", "most", "label", "help", "updated_at", "updated_by",
 }  # fmt: skip
@@ -64,3 +71,16 @@ def test_nobody_below_an_administrator_of_the_installation_gets_in(api, alice, r
     assert reader.get("/api/settings").status_code == 200
     is_problem(reader.patch("/api/settings", {"pack_size": 5}), 403)
     assert not RuntimeSetting.objects.exists()
+
+
+@pytest.mark.rabbitmq
+def test_a_broker_that_refuses_us_is_not_taken_the_one_before_stays_and_its_words_are_shown(root, monkeypatch):
+    monkeypatch.setattr(brokers, "refusal_of", REFUSAL_OF)
+    good = RABBITMQ.url()
+    assert by_name(root.patch("/api/settings", {"broker_url": good}))["broker_url"]["is_default"] is False
+    bad = good.replace("//guest:guest@", "//guest:wrong@")
+    answer = is_problem(root.patch("/api/settings", {"broker_url": bad, "pack_size": 5}), 400, "broker_url")
+    assert "ACCESS_REFUSED" in str(answer["errors"]["broker_url"]) and "wrong" not in str(answer)
+    runtime.refresh()
+    assert BROKER_URL.value == good
+    assert by_name(root.get("/api/settings"))["pack_size"]["is_default"] is True

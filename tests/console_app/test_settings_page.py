@@ -6,12 +6,14 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from access_app import runtime_services
+from access_app import runtime, runtime_services
 from access_app.actors import system_actor
 from access_app.models import AuditEntry, RuntimeSetting
 from dispatcher_app.runtime_settings import PACK_SIZE, SWEEP_SECONDS
+from workers_app import brokers
 from workers_app.runtime_settings import BROKER_URL
 
+pytestmark = pytest.mark.usefixtures("any_broker")
 SECRET = "amqp://me:hush@rabbit.example:5672//"
 ADMIN = "/admin/access_app/runtimesetting/"
 
@@ -56,6 +58,16 @@ def test_a_mistake_stands_at_its_field_and_nothing_is_saved(as_root, kept, name,
     page = as_root.post("/settings/", typed(**{"drain_seconds": "9", name: value}))
     assert page.status_code == 422 and page.context["form"].errors.keys() == {name}
     assert RuntimeSetting.objects.count() == 2
+
+
+def test_a_broker_that_refuses_us_is_not_saved_and_its_words_stand_at_the_field(as_root, kept, monkeypatch):
+    monkeypatch.setattr(brokers, "refusal_of", lambda _url: "It says no.")
+    page = as_root.post("/settings/", typed(broker_url="amqp://other.example//"))
+    assert page.status_code == 422 and "It says no." in page.text
+    refused = as_root.post(f"{ADMIN}broker_url/change/", {"typed": "amqp://other.example//"})
+    assert refused.status_code == 200 and "It says no." in refused.text
+    runtime.refresh()
+    assert BROKER_URL.value == SECRET
 
 
 def test_only_administrators_of_the_installation_are_let_in_or_shown_the_way(as_root, as_alice, kept):

@@ -35,6 +35,7 @@ NAMES = {
     "scheduler_fires_unanswered",
     "scheduler_invariant_violations",
     "scheduler_worker_lease_age_seconds",
+    "scheduler_messages_dropped",
     "scheduler_tick_seconds",
 }
 
@@ -100,6 +101,14 @@ def test_metrics_carry_the_names_and_numbers_of_the_contract(api, alice, history
     delays = {s.labels.get("le", s.name[-3:]): s.value for s in found["scheduler_dispatch_delay_seconds"].samples}
     assert (delays["1.0"], delays["2.5"], delays["5.0"], delays["+Inf"]) == (0, 1, 2, 2)
     assert delays["sum"] == 6 and "django_http_requests_before_middlewares" in found
+
+
+def test_what_workers_have_dropped_is_summed_over_those_that_are_there_and_those_that_have_left(api, alice, worker):
+    assert values(scrape(api(alice, "viewer"))["scheduler_messages_dropped"])[()] == 0
+    Worker.objects.filter(pk=worker.pk).update(messages_dropped=3)
+    worker.pk, worker.state, worker.messages_dropped = uuid4(), "offline", 4
+    worker.save(force_insert=True)
+    assert values(scrape(api(alice, "viewer"))["scheduler_messages_dropped"])[()] == 7
 
 
 def test_breakers_are_counted_by_how_open_they_are(api, root_user):

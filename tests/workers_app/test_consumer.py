@@ -79,8 +79,8 @@ def message(body: Any, headers: dict[str, Any], *, content_type: str = "applicat
     )
 
 
-def dropped() -> float:
-    return float(messages.dropped._value.get())
+def dropped() -> int:
+    return messages.dropped.value
 
 
 def test_an_envelope_is_acknowledged_when_a_slot_takes_it_up_and_not_before(ours, node):

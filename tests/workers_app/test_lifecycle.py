@@ -17,7 +17,7 @@ from tasks_app import rowset
 from tasks_app.models import Run
 from tests.tasks_app.making import default_pool, enqueue, make_task, plan, start, state_of
 from tests.workers_app.jobs import make_job, wait_until
-from workers_app import hosts, lifecycle
+from workers_app import hosts, lifecycle, messages
 from workers_app.jobs import Active, Control
 from workers_app.lifecycle import LeaseLost, Node
 from workers_app.management.commands import run_worker
@@ -74,6 +74,17 @@ def test_a_beat_tells_the_load(node):
     assert row.slots_used == 1
     assert row.memory_bytes is not None and row.memory_percent is not None
     node.execution.active.clear()
+
+
+def test_what_was_dropped_is_told_with_a_beat_and_once_more_at_the_end(node, monkeypatch):
+    monkeypatch.setattr(messages, "dropped", messages.Tally())
+    messages.dropped.inc()
+    node.beat()
+    assert worker_row(node).messages_dropped == 1
+    messages.dropped.inc()
+    assert worker_row(node).messages_dropped == 1
+    node.drain(0.1)
+    assert worker_row(node).messages_dropped == 2
 
 
 def test_a_worker_that_is_cordoned_through_its_row_refuses_from_its_next_beat_on_until_it_is_called_back(node):

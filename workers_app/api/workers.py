@@ -60,6 +60,7 @@ class WorkerSerializer(serializers.Serializer[Any]):
     slots = serializers.IntegerField()
     running = serializers.SerializerMethodField(help_text="Runs that it executes now.")
     load = LoadSerializer(source="*", help_text="As of the last beat; null where it could not be measured.")
+    messages_dropped = serializers.IntegerField(help_text="Taken from the broker and found not to be ours.")
     labels = serializers.DictField()
     code_version = serializers.CharField()
     state = serializers.SerializerMethodField(
