@@ -40,6 +40,10 @@ endif
 test-long: dev ## Recovery, outages and the random walk at full length: some 40 minutes
 	@TEST_LONG=1 $(BIN)/python -m scripts.test_services -- $(BIN)/python -m pytest tests/acceptance/test_recovery.py tests/acceptance/test_chaos.py tests/acceptance/test_database_away.py tests/dispatcher_app/test_state_machine.py
 
+.PHONY: test-chaos
+test-chaos: dev ## Crash and freeze processes at every named point, then kill them 200 times at random: some 25 minutes
+	@TEST_LONG=1 $(BIN)/python -m scripts.test_services -- $(BIN)/python -m pytest tests/acceptance/chaos
+
 .PHONY: check
 check: dev ## Check format, lint, types, imports, migrations, settings, front-end files and translations
 	$(BIN)/ruff format --check $(SOURCES)

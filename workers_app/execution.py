@@ -31,6 +31,7 @@ from workers_app.outcomes import outcome_of, without_result
 from workers_app.output import OutputSink, Row, store
 from workers_app.packs import Pack
 from workers_app.parameters import fill_in
+from workers_app.reaper import reaper
 from workers_app.retries import first_starts, policy_of
 
 log = structlog.get_logger(__name__)
@@ -181,6 +182,7 @@ class Execution:
         if refused := [active for active in claimed if active.refusal is not None]:
             self._complete([(active, self._sink(active), active.refusal) for active in refused if active.refusal])
             claimed = [active for active in claimed if active.refusal is None]
+        claimed = self._still_ours(claimed)
         if len(claimed) > 1:
             gathered = Gathered(self._complete)
             entries = [(active, self._sink(active)) for active in claimed]
@@ -194,6 +196,15 @@ class Execution:
             (active,) = claimed
             sink = self._sink(active)
             self._complete([(active, sink, self._execute_one(active, sink))])
+
+    def _still_ours(self, claimed: list[Active]) -> list[Active]:
+        """Those that may begin. Frozen since its claim, a worker first has to learn whether its runs were given away
+        meanwhile: while its lease is in doubt nothing begins, or it would begin beside the next attempt."""
+        while not self._holds_lease() and any(active.control.why is None for active in claimed):
+            time.sleep(LEASE_LOOK_SECONDS)
+        if lost := [active for active in claimed if active.control.why == Control.LOST]:
+            self._complete([(active, self._sink(active), Result(RunState.LOST)) for active in lost])
+        return [active for active in claimed if active.control.why != Control.LOST]
 
     def _execute_one(self, active: Active, sink: OutputSink) -> Result:
         job = active.job
@@ -214,6 +225,9 @@ class Execution:
     def _complete(self, done: list[Entry]) -> None:
         self._learn(done)
         now = datetime.now(UTC)
+        if reaper.gave_up:
+            for active, _sink, _result in done:
+                active.control.end(Control.LOST)
         kept = [entry for entry in done if entry[0].control.why != Control.LOST]
         outcomes = [outcome_of(active, result, now) for active, _sink, result in kept]
         try:

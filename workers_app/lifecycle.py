@@ -48,7 +48,7 @@ _node: Node | None = None
 
 
 class LeaseLost(Exception):
-    """The others hold this worker for dead; it has to end before it does harm."""
+    """This worker is held for dead, by the others or by its own reaper; it has to end before it does harm."""
 
 
 class Node:
@@ -92,7 +92,7 @@ class Node:
         self._every(settings.SCHEDULER_HEARTBEAT_SECONDS, "beat", self.beat)
         self._every(WATCH_SECONDS, "watch", self.watch)
         self._every(OUTPUT_SECONDS, "output", self.execution.write_output)
-        self._every(PULSE_SECONDS, "pulse", reaper.beat)
+        self._every(PULSE_SECONDS, "pulse", self.pulse)
         self._every(SWEEP_SECONDS, "sweep", self._sweep)
 
     def execute(self, pairs: list[Pair], *, queue: str | None = None) -> None:
@@ -113,6 +113,13 @@ class Node:
         self._lease_end = asked_at + settings.SCHEDULER_LEASE_SECONDS
         if (state := alive.values_list("state", flat=True).first()) is not None:
             self.orders.obey(state)
+
+    def pulse(self) -> None:
+        """Tell the reaper that this worker lives. Raises LeaseLost when that was so long in coming that it has ended
+        all runs: the others will give them away when the lease is over."""
+        if reaper.gave_up:
+            raise LeaseLost
+        reaper.beat()
 
     def watch(self) -> None:
         """Learn the runtime settings; end what was cancelled, and what is not ours any more; leave when drained."""
@@ -144,7 +151,7 @@ class Node:
 
     def _holds_lease(self) -> bool:
         """A worker that was frozen must not take up a run before it has learnt what became of its lease."""
-        return time.monotonic() < self._lease_end
+        return time.monotonic() < self._lease_end and not reaper.gave_up
 
     def drain(self, seconds: float) -> None:
         """Take nothing new; let runs end for `seconds`, then end them and hand them back; sign off."""
@@ -216,7 +223,7 @@ class Node:
 
     def _die(self) -> None:
         """A zombie must not go on: its runs have been given away. End them and the process, at once."""
-        log.critical("lease lost: ending all runs and this worker", runs=sorted(self.execution.active))
+        log.critical("held for dead: ending all runs and this worker", runs=sorted(self.execution.active))
         # First of all: nothing that ends now is written down as if it were still ours.
         self.execution.refusing = True
         self.execution.end_all(Control.LOST)

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import IO
 
@@ -79,6 +80,8 @@ class Reaper:
     def __init__(self) -> None:
         self.mark = ""
         self._longest = 0.0
+        self._told_at = 0.0
+        self._gave_up = False
         self._lock = threading.Lock()
         self._groups: set[int] = set()
         self._process: subprocess.Popen[bytes] | None = None
@@ -87,8 +90,18 @@ class Reaper:
         """Start it ahead of the first run. `mark` stands in the environment of runs; after `longest` seconds
         without `beat` everything is ended."""
         with self._lock:
-            self.mark, self._longest = mark, longest
+            self.mark, self._longest, self._gave_up = mark, longest, False
+            self._told_at = time.monotonic()
             self._tell(self._introduction())
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether this worker was silent for so long that the reaper may have ended all its runs: what ended since has
+        not ended by itself."""
+        return self._gave_up or self._is_silent()
+
+    def _is_silent(self) -> bool:
+        return self._longest > 0 and time.monotonic() - self._told_at > self._longest
 
     def beat(self) -> None:
         """Say that this worker lives."""
@@ -115,6 +128,9 @@ class Reaper:
             self._drop()
 
     def _tell(self, line: str) -> None:
+        self._gave_up = self.gave_up
+        # Before it is said: its patience must not end later than we believe.
+        self._told_at = time.monotonic()
         for _attempt in range(2):
             try:
                 if self._process is None or self._process.poll() is not None:

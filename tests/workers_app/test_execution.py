@@ -22,6 +22,7 @@ from workers_app import hosts
 from workers_app.execution import SHORT_SECONDS, Execution
 from workers_app.jobs import Control, Job, Result
 from workers_app.output import OutputSink
+from workers_app.reaper import reaper
 
 pytestmark = pytest.mark.django_db(transaction=True)
 WORKER = uuid4()
@@ -441,6 +442,52 @@ def test_a_worker_without_a_lease_keeps_a_message_until_it_may_claim_again(rung,
     thread.join(10)
     assert state_of(id) == "succeeded" and rung.pairs == []
     worker.close()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_was_claimed_before_a_freeze_begins_only_where_the_lease_is_still_held_after_it(rung, body, lost):
+    begun: list[int] = []
+
+    def note(job: Job, _control: Control, _sink: OutputSink) -> Result:
+        begun.append(job.run_id)
+        return Result(RunState.SUCCEEDED)
+
+    body(note)
+    id = queued()
+    frozen, looks = threading.Event(), threading.Semaphore(0)
+
+    def holds_lease() -> bool:
+        # It stands still right after its claim.
+        if id not in frozen_one.active:
+            return True
+        looks.release()
+        return frozen.is_set()
+
+    frozen_one = Execution(worker_id=WORKER, actor="worker test", ring=rung, holds_lease=holds_lease)
+    thread = threading.Thread(target=frozen_one.execute, args=([(id, 1)], "default"))
+    thread.start()
+    for _look in range(3):
+        assert looks.acquire(timeout=10)
+    assert begun == [] and state_of(id) == "running"
+    if lost:
+        frozen_one.active[id].control.end(Control.LOST)
+    else:
+        frozen.set()
+    thread.join(10)
+    assert (begun, state_of(id)) == (([], "running") if lost else ([id], "succeeded"))
+    assert not frozen_one.active
+    frozen_one.close()
+
+
+def test_what_the_reaper_has_ended_is_not_written_down_as_its_own_end(worker, body, monkeypatch):
+    def killed(_job: Job, _control: Control, _sink: OutputSink) -> Result:
+        monkeypatch.setattr(reaper, "_gave_up", True)
+        return Result(RunState.FAILED, exit_code=-9)
+
+    body(killed)
+    id = queued()
+    worker.execute([(id, 1)], "default")
+    assert state_of(id) == "running" and not worker.active
 
 
 def test_a_worker_told_to_stop_before_it_has_its_lease_back_hands_the_message_back(rung, body):

@@ -37,6 +37,8 @@ def node(settings) -> Iterator[Node]:
         for name in ("WATCH_SECONDS", "OUTPUT_SECONDS", "SWEEP_SECONDS", "PULSE_SECONDS"):
             patch.setattr(lifecycle, name, 3600)
         patch.setattr(hosts, "pool", hosts.HostPool())
+        # Nobody beats here.
+        patch.setattr(lifecycle, "_longest_silence", lambda: 0.0)
         made = Node(pool=default_pool(), slots=2, labels={"zone": "a"})
         made.start()
         yield made
@@ -121,6 +123,15 @@ def test_a_worker_that_is_held_for_dead_renews_nothing(node, gone):
     with pytest.raises(LeaseLost):
         node.beat()
     assert list(Worker.objects.filter(pk=node.id).values_list("lease_until")) == before
+
+
+def test_a_worker_whose_reaper_has_given_it_up_neither_begins_nor_beats(node, monkeypatch):
+    node.pulse()
+    assert node._holds_lease()
+    monkeypatch.setattr(reaper, "_gave_up", True)
+    assert not node._holds_lease()
+    with pytest.raises(LeaseLost):
+        node.pulse()
 
 
 def test_a_worker_that_lost_its_lease_ends_its_runs_and_itself(node, monkeypatch):

@@ -99,6 +99,20 @@ def test_the_runs_of_a_frozen_worker_are_ended(worker):
     assert is_alive(worker.let_go) and is_alive(worker.reaper)
 
 
+def test_a_worker_that_was_silent_for_too_long_knows_that_its_reaper_has_given_it_up():
+    reaper = Reaper()
+    reaper.start("", 0.2)
+    seen = [reaper.gave_up]
+    assert wait_until(lambda: reaper.gave_up)
+    # To speak again does not bring the runs back.
+    reaper.beat()
+    seen.append(reaper.gave_up)
+    reaper.start("", 0)
+    seen.append(reaper.gave_up)
+    reaper.close()
+    assert seen == [False, True, False]
+
+
 def test_a_reaper_that_died_is_started_again_and_knows_the_groups():
     reaper = Reaper()
     child = subprocess.Popen(["sleep", "60"], start_new_session=True)
