@@ -13,11 +13,13 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from access_app import worker_keys
 from access_app.actors import Actor, request_actor
 from access_app.errors import SchedulerError
-from access_app.models import ApiKey, AuditEntry
+from access_app.models import ApiKey, AuditEntry, WorkerKey
 from access_app.roles import Verb, allows, role_in, visible_project_ids
 from access_app.services import delete_key
 
@@ -203,6 +205,40 @@ class ApiKeyAdmin(InstallationAdmin):
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         for key in queryset.select_related("user"):
             self.delete_model(request, key)
+
+
+@admin.register(WorkerKey)
+class WorkerKeyAdmin(InstallationAdmin):
+    """Worker keys are made where they can be shown once (API, console, command); here they are revoked."""
+
+    list_display = ("name", "prefix", "pools_shown", "created_by", "created_at", "last_used_at", "revoked_at")
+    list_select_related = ("created_by",)
+    search_fields = ("name", "prefix")
+    fields = readonly_fields = list_display
+    actions = ("revoke_keys",)
+
+    @admin.display(description=_("pools"))
+    def pools_shown(self, obj: WorkerKey) -> str:
+        return ", ".join(obj.pool_names)
+
+    @admin.action(description=_("Revoke the selected worker keys: the next call with one is refused"))
+    def revoke_keys(self, request: HttpRequest, queryset: QuerySet[WorkerKey]) -> None:
+        for key in queryset.filter(revoked_at=None):
+            worker_keys.revoke(actor_of(request), key, now=timezone.now())
+            messages.success(request, gettext("The worker key %(name)s is revoked.") % {"name": key.name})
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[WorkerKey]:
+        return super().get_queryset(request).prefetch_related("pools")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # A revoked key stays: workers and the audit trail name it.
+        return False
 
 
 @admin.register(AuditEntry)

@@ -1,4 +1,5 @@
-"""Who is asking over HTTP: a program with an API key, or a person with the console's session."""
+"""Who is asking over HTTP: a program with an API key, an agent with a worker key, or a person with the console's
+session."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from rest_framework.authentication import BaseAuthentication, SessionAuthenticat
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from access_app.models import ApiKey
+from access_app import worker_keys
+from access_app.models import ApiKey, WorkerKey
 
 # A key in steady use costs one write in this time, not one a request.
 LAST_USED_STEP = timedelta(minutes=1)
@@ -44,6 +46,37 @@ class ApiKeyAuthentication(BaseAuthentication):
         return 'Bearer realm="scheduler"'
 
 
+class AgentPrincipal:
+    """Who asks with a worker key: no user, and so without a role anywhere."""
+
+    is_authenticated = is_active = True
+    is_anonymous = is_superuser = is_staff = False
+    pk = None
+
+    def __init__(self, key: WorkerKey) -> None:
+        self._name = key.name
+
+    def get_username(self) -> str:
+        return f"worker key {self._name}"
+
+
+class WorkerKeyAuthentication(BaseAuthentication):
+    """`Authorization: Bearer dts_worker_...` or `X-API-Key: dts_worker_...`, for the addresses of agents alone."""
+
+    def authenticate(self, request: Request) -> tuple[Any, WorkerKey] | None:
+        token = _token_of(request)
+        if token is None or not token.startswith(worker_keys.PREFIX):
+            return None
+        key = worker_keys.find(token)
+        if key is None:
+            raise AuthenticationFailed(_("The worker key is not valid, or was revoked."), "invalid_key")
+        _touch(key, timezone.now())
+        return AgentPrincipal(key), key
+
+    def authenticate_header(self, request: Request) -> str:  # noqa: ARG002  (DRF's signature)
+        return 'Bearer realm="scheduler workers"'
+
+
 class ConsoleSessionAuthentication(SessionAuthentication):
     """The session of somebody signed in at the console; writes need the CSRF token."""
 
@@ -63,12 +96,12 @@ def _find(token: str) -> ApiKey | None:
     return found
 
 
-def _touch(key: ApiKey, now: Any) -> None:
+def _touch(key: ApiKey | WorkerKey, now: Any) -> None:
     limit = now - LAST_USED_STEP
     if key.last_used_at is not None and key.last_used_at > limit:
         return
-    stale = ApiKey.objects.filter(Q(last_used_at=None) | Q(last_used_at__lte=limit), pk=key.pk)
+    stale = type(key)._default_manager.filter(Q(last_used_at=None) | Q(last_used_at__lte=limit), pk=key.pk)
     try:
         stale.update(last_used_at=now)
     except DatabaseError:
-        log.warning("The last use of an API key could not be noted", key=key.pk, exc_info=True)
+        log.warning("The last use of a key could not be noted", key=key.pk, exc_info=True)

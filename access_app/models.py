@@ -33,6 +33,36 @@ class ApiKey(AbstractAuthToken):
         return f"{self.name} ({self.token_key}…)"
 
 
+class WorkerKey(models.Model):
+    """A key for agents, the workers that reach only the web port: `dts_worker_...`, stored as prefix and digest, shown
+    once. With it a machine can be a worker of these pools, and nothing else. A revoked key stays, to be named."""
+
+    id = models.BigAutoField(primary_key=True)
+    name = models.CharField(_("name"), max_length=100)
+    prefix = models.CharField(max_length=25, editable=False)
+    digest = models.CharField(max_length=128, unique=True, editable=False)
+    # By name: pools live in an app above this one.
+    pools = models.ManyToManyField("tasks_app.Pool", related_name="worker_keys", verbose_name=_("pools"))
+    created_at = models.DateTimeField(_("created at"))
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    last_used_at = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
+    revoked_at = models.DateTimeField(_("revoked at"), null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = _("worker key")
+        verbose_name_plural = _("worker keys")
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+    @property
+    def pool_names(self) -> list[str]:
+        return sorted(str(pool) for pool in self.pools.all())
+
+
 class AuditEntry(models.Model):
     """Who did what to which object, with the values before and after. Rows are only ever added."""
 

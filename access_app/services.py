@@ -53,7 +53,7 @@ def create_key(
 def keys_visible_to(actor: Actor) -> QuerySet[ApiKey]:
     """The actor's own keys; all of them for an administrator of the installation."""
     keys: QuerySet[ApiKey] = ApiKey.objects.select_related("user")
-    return keys if _administers(actor) else keys.filter(user=actor.user)
+    return keys if administers(actor) else keys.filter(user=actor.user)
 
 
 def delete_key(actor: Actor, key: ApiKey, *, now: datetime) -> None:
@@ -103,7 +103,8 @@ def _is_above(role: str, cap: str | None) -> bool:
     return cap is not None and ROLE_ORDER.index(role) > ROLE_ORDER.index(cap)
 
 
-def _administers(actor: Actor) -> bool:
+def administers(actor: Actor) -> bool:
+    """Whether the actor may manage the whole installation."""
     try:
         require_everywhere(actor, Verb.MANAGE)
     except PermissionRefused:

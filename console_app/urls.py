@@ -19,6 +19,7 @@ from console_app.views import (
     task,
     task_edit,
     tasks,
+    worker_keys,
     workers,
 )
 
@@ -68,6 +69,8 @@ urlpatterns = [
     path("resources/<int:pk>/reset", limits.resource_reset, name="resource_reset"),
     path("settings/", settings.settings_page, name="settings"),
     path("workers/", workers.worker_list, name="workers"),
+    path("workers/keys/", worker_keys.key_list, name="worker_keys"),
+    path("workers/keys/<int:pk>/revoke", worker_keys.revoke, name="worker_key_revoke"),
     path("workers/<uuid:pk>/", workers.worker_page, name="worker"),
     path("workers/<uuid:pk>/cordon", workers.cordon, name="worker_cordon"),
     path("workers/<uuid:pk>/uncordon", workers.uncordon, name="worker_uncordon"),

@@ -223,9 +223,14 @@ def _turn(run: Run, selection: Selection, others_open: bool) -> Gate:
 
 
 def _worker(run: Run, pool_id: int, pool: str, visible: QuerySet[Run], now: datetime) -> Gate:
-    workers = dict(Worker.objects.filter(pool_id=pool_id, state=WorkerState.ONLINE).values_list("pk", "slots"))
-    if not workers:
+    online = list(Worker.objects.filter(pool_id=pool_id, state=WorkerState.ONLINE))
+    if not online:
         return Gate("worker", False, _("No worker serves the pool %(pool)s: start one.") % {"pool": pool})
+    executor = run.version.executor
+    workers = {worker.pk: worker.slots for worker in online if worker.can(executor)}
+    if not workers:
+        text = _("The pool %(pool)s has agents alone, and none of them executes %(executor)s: start a worker there.")
+        return Gate("worker", False, text % {"pool": pool, "executor": executor})
     busy = Run.objects.filter(state=RunState.RUNNING, worker_id__in=list(workers)).count()
     slots = sum(workers.values())
     values = {"workers": len(workers), "busy": busy, "slots": slots, "pool": pool}

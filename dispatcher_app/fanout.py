@@ -30,12 +30,13 @@ def fan_out(chosen: list[Candidate], routes: Mapping[int, Route], *, now: dateti
     wanted = [run for run in chosen if run.task_id in routes and routes[run.task_id].strategy in FANNING_OUT]
     if not wanted:
         return chosen
-    whole = Run.objects.in_bulk([run.id for run in wanted])
+    whole = Run.objects.select_related("version").in_bulk([run.id for run in wanted])
     made: list[Run] = []
     parts: list[dict[str, Any]] = []
     postponed: set[int] = set()
     for candidate in wanted:
-        run, route = whole[candidate.id], routes[candidate.task_id]
+        run = whole[candidate.id]
+        route = routes[candidate.task_id].of(run.version.executor)
         if run.shard_total is not None:
             continue
         places = _places(route)

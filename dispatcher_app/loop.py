@@ -27,7 +27,7 @@ from dispatcher_app.firing import fire_due, next_due_at, rearm
 from dispatcher_app.lanes import Cursor
 from dispatcher_app.models import Dispatcher as DispatcherRow
 from dispatcher_app.noting import note_ended
-from dispatcher_app.publish import packed
+from dispatcher_app.publish import for_broker, packed
 from dispatcher_app.rates import forget_starts
 from dispatcher_app.release import BATCH, release_ready
 from tasks_app import rowset
@@ -124,7 +124,7 @@ class Dispatcher:
         report.expired = expire(now, actor=self.name)
         released = release_ready(now, actor=self.name, cursor=self._lanes)
         report.released = len(released)
-        report.published = self.publisher.publish(packed(released))
+        report.published = self.publisher.publish(packed(for_broker(released)))
         there_may_be_more = len(released) >= BATCH or (bool(released) and self._lanes.after is not None)
         report.full |= there_may_be_more or report.expired >= BATCH
 
@@ -202,7 +202,7 @@ class Dispatcher:
         lost = rescue.find_unclaimed(now, is_empty=self.publisher.is_empty, actor=self.name)
         if lost:
             log.warning("publishing again what nobody claimed", runs=len(lost))
-            self.publisher.publish(packed(lost))
+            self.publisher.publish(packed(for_broker(lost)))
         return len(lost)
 
     def _pause(self) -> float:

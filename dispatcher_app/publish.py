@@ -9,9 +9,28 @@ from dispatcher_app.release import Released
 from dispatcher_app.runtime_settings import PACK_SIZE
 from workers_app.doorbell import Message
 from workers_app.messages import Pair, worker_address
+from workers_app.models import HOLDING_A_LEASE, Worker
 
 # A burst is spread over this many messages before messages grow, so that few runs still use many workers.
 SPREAD = 16
+
+
+def for_broker(runs: Sequence[Released]) -> list[Released]:
+    """The runs that somebody may hear of through the broker: not those of agents, who ask by themselves.
+
+    A pool that has had agents and has no other worker now is theirs: messages would lie in its queue for ever. A worker
+    that comes there later finds what is queued with the next look for unclaimed runs.
+    """
+    if not runs:
+        return []
+    with_agents = set(Worker.objects.filter(key__isnull=False).values_list("pool__name", flat=True).distinct())
+    if not with_agents:
+        return list(runs)
+    others = Worker.objects.filter(key__isnull=True, state__in=HOLDING_A_LEASE)
+    theirs = with_agents - set(others.values_list("pool__name", flat=True).distinct())
+    targets = {run.target for run in runs if run.target is not None}
+    agents = set(Worker.objects.filter(key__isnull=False, pk__in=targets).values_list("pk", flat=True))
+    return [run for run in runs if (run.pool not in theirs if run.target is None else run.target not in agents)]
 
 
 def packed(runs: Sequence[Released]) -> Iterator[Message]:

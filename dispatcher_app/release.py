@@ -64,7 +64,8 @@ def release_ready(now: datetime, *, actor: str, limit: int = BATCH, cursor: Curs
         _follow_their_tasks(chosen)
         sweep_at = now + timedelta(seconds=SWEEP_SECONDS.value)
         targets = routes.targets_of(chosen, selection.room.routes)
-        ids = [run.id for run in chosen]
+        # Without a worker it would go to whichever of the pool asks first, with its labels or without.
+        ids = [run.id for run in chosen if run.task_id not in selection.room.routes or run.id in targets]
         moved = set(transitions.enqueue(ids, now=now, sweep_at=sweep_at, actor=actor, targets=targets))
         chosen = [run for run in chosen if run.id in moved]
         _count_starts(chosen, selection.room, now)

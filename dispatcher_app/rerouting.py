@@ -54,8 +54,8 @@ def find_stranded(now: datetime, *, is_empty: Callable[[str], bool], limit: int,
 
 
 def _has_lost_messages(server: Server, is_empty: Callable[[str], bool]) -> bool:
-    """A free worker with nothing in its queue has not got what was sent to it."""
-    return server.running < server.slots and is_empty(worker_address(server.id))
+    """A free worker with nothing in its queue has not got what was sent to it; to agents nothing is sent."""
+    return server.executors is None and server.running < server.slots and is_empty(worker_address(server.id))
 
 
 def _without_left(
@@ -84,13 +84,17 @@ def _targets(
     """The worker of each run that is to be published again."""
     homeless = [run for run in runs if run.target_id not in online and not _is_for_one_alone(found[run.task_id])]
     chosen = routes.targets_of(homeless, found)
+    executors = routes.executors_of(runs, found)
     for run in runs:
         target = run.target_id
         if target is None or target not in online:
             continue
+        route = found[run.task_id]
+        if run.version_id in executors:
+            route = route.of(executors[run.version_id])
         if target in deaf:
             chosen[run.pk] = target
-        elif (server := _with_room(found[run.task_id], target)) is not None:
+        elif (server := _with_room(route, target)) is not None:
             server.queued += 1
             chosen[run.pk] = server.id
     return chosen

@@ -117,7 +117,10 @@ def _pools_with_free_slots() -> list[tuple[int, str]]:
         .annotate(n=Count("pk"))
         .values("n")
     )
-    workers = Worker.objects.filter(state=WorkerState.ONLINE).annotate(busy=Coalesce(Subquery(busy), 0))
+    # Agents hear of nothing through the broker.
+    workers = Worker.objects.filter(state=WorkerState.ONLINE, key__isnull=True).annotate(
+        busy=Coalesce(Subquery(busy), 0)
+    )
     return list(workers.filter(busy__lt=F("slots")).order_by().values_list("pool", "pool__name").distinct())
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from django.db import connection
@@ -16,7 +16,7 @@ from django.db.models.functions import Coalesce
 from dispatcher_app.routing import Routable, Route, Server, Turn, assign
 from tasks_app import rowset
 from tasks_app.label_expressions import LabelError, Requirement, parse
-from tasks_app.models import Run, Task
+from tasks_app.models import Run, Task, TaskVersion
 from tasks_app.routing import Routing
 from tasks_app.states import RunState
 from workers_app.models import Worker, WorkerState
@@ -24,12 +24,18 @@ from workers_app.models import Worker, WorkerState
 _random = Random()  # noqa: S311  (nothing secret)
 
 
+class Planned(Routable, Protocol):
+    @property
+    def version_id(self) -> int: ...
+
+
 def load(task_ids: Collection[int]) -> dict[int, Route]:
     """The route of each of the tasks, with the workers of its pool as they are now: two queries."""
     if not task_ids:
         return {}
     columns = ("pk", "pool_id", "pool__name", "routing", "required_labels", "routing_key", "routing_workers", "shards")
-    rows = list(Task.objects.filter(pk__in=task_ids).order_by("pk").values_list(*columns))
+    tasks = Task.objects.filter(pk__in=task_ids).order_by("pk")
+    rows = list(tasks.values_list(*columns, "version__executor"))
     servers = online_servers({pool_id for _pk, pool_id, *_ in rows})
     return {
         task_id: Route(
@@ -41,9 +47,10 @@ def load(task_ids: Collection[int]) -> dict[int, Route]:
             key_parameter=key,
             names=names,
             shards=shards,
-            online=servers[pool_id],
+            executor=executor or "",
+            servers=servers[pool_id],
         )
-        for task_id, pool_id, pool, strategy, expression, key, names, shards in rows
+        for task_id, pool_id, pool, strategy, expression, key, names, shards, executor in rows
     }
 
 
@@ -53,14 +60,14 @@ def online_servers(pool_ids: Collection[int]) -> Mapping[int, list[Server]]:
     queued = Run.objects.filter(state=RunState.QUEUED, target_id=OuterRef("pk"))
     workers = Worker.objects.filter(state=WorkerState.ONLINE, pool_id__in=pool_ids).order_by("name", "pk")
     rows = workers.annotate(running=_number(running, "worker_id"), queued=_number(queued, "target_id"))
-    columns = ("pk", "name", "labels", "slots", "running", "queued", "cpu_percent")
+    columns = ("pk", "name", "labels", "slots", "running", "queued", "cpu_percent", "executors")
     found: dict[int, list[Server]] = defaultdict(list)
-    for pool_id, pk, name, labels, slots, here, to_come, cpu in rows.values_list("pool_id", *columns):
-        found[pool_id].append(Server(pk, name, labels, slots, here, to_come, cpu or 0.0))
+    for pool_id, pk, name, labels, slots, here, to_come, cpu, executors in rows.values_list("pool_id", *columns):
+        found[pool_id].append(Server(pk, name, labels, slots, here, to_come, cpu or 0.0, executors))
     return found
 
 
-def targets_of(runs: Sequence[Routable], routes: Mapping[int, Route], *, random: Random = _random) -> dict[int, UUID]:
+def targets_of(runs: Sequence[Planned], routes: Mapping[int, Route], *, random: Random = _random) -> dict[int, UUID]:
     """{run id: id of its worker} for the runs of tasks with a route; runs without a target are left out."""
     known = [run for run in runs if run.task_id in routes]
     if not known:
@@ -70,11 +77,30 @@ def targets_of(runs: Sequence[Routable], routes: Mapping[int, Route], *, random:
     routed = [run for run in known if routes[run.task_id].strategy != Routing.BROADCAST]
     hashed = [run.id for run in routed if routes[run.task_id].strategy == Routing.CONSISTENT_HASH]
     by_turns = [route for route in routes.values() if route.strategy == Routing.ROUND_ROBIN]
-    found = assign(routed, routes, keys=_keys(hashed, routes), last_turns=_last_turns(by_turns), random=random)
+    keys, last_turns = _keys(hashed, routes), _last_turns(by_turns)
+    found: dict[int, UUID] = {}
+    for executor, group in _by_executor(routed, routes).items():
+        own = routes if executor is None else {task_id: route.of(executor) for task_id, route in routes.items()}
+        found |= assign(group, own, keys=keys, last_turns=last_turns, random=random)
     if fixed:
         rows = Run.objects.filter(pk__in=fixed, target_id__isnull=False).order_by()
         found |= {pk: target for pk, target in rows.values_list("pk", "target_id") if target is not None}
     return found
+
+
+def executors_of(runs: Iterable[Planned], routes: Mapping[int, Route]) -> dict[int, str]:
+    """{version id: executor} where it matters, that is of tasks in whose pool there are agents."""
+    asked = {run.version_id for run in runs if run.task_id in routes and routes[run.task_id].has_agents}
+    return dict(TaskVersion.objects.filter(pk__in=asked).values_list("pk", "executor")) if asked else {}
+
+
+def _by_executor(runs: Sequence[Planned], routes: Mapping[int, Route]) -> dict[str | None, list[Planned]]:
+    """The runs by the executor of the version that planned them; None where all workers can do whatever it is."""
+    executors = executors_of(runs, routes)
+    groups: dict[str | None, list[Planned]] = defaultdict(list)
+    for run in runs:
+        groups[executors.get(run.version_id)].append(run)
+    return groups
 
 
 def _requirement(expression: str) -> Requirement:

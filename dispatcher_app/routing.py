@@ -6,8 +6,8 @@ What a worker has to do counts at once: runs that are routed together are spread
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import blake2b
 from heapq import heapify, heapreplace
@@ -24,7 +24,8 @@ Turn = tuple[int, UUID]
 
 @dataclass(slots=True, eq=False)
 class Server:
-    """A worker that takes runs. `running`, and `queued` to it alone, are numbers of runs; `cpu` is in percent."""
+    """A worker that takes runs. `running`, and `queued` to it alone, are numbers of runs; `cpu` is in percent;
+    `executors` is what an agent offers, None: a worker of the broker, which has all."""
 
     id: UUID
     name: str
@@ -33,6 +34,11 @@ class Server:
     running: int = 0
     queued: int = 0
     cpu: float = 0.0
+    executors: Collection[str] | None = None
+
+    def can(self, executor: str) -> bool:
+        """Whether it can execute that."""
+        return self.executors is None or executor in self.executors
 
     @property
     def has_room(self) -> bool:
@@ -46,8 +52,8 @@ class Server:
 
 @dataclass(slots=True)
 class Route:
-    """How the runs of a task find a worker, and which there are: those `online` in its pool, those of them that are
-    `matching` its labels, and the `targets` among which its strategy chooses."""
+    """How the runs of a task find a worker, and which there are: those `online` in its pool that can execute it, those
+    of them that are `matching` its labels, and the `targets` among which its strategy chooses."""
 
     task_id: int
     pool: str
@@ -57,13 +63,25 @@ class Route:
     key_parameter: str = ""
     names: Sequence[str] = ()
     shards: int | None = None
-    online: Sequence[Server] = ()
+    executor: str = ""
+    # All of the pool; `online` leaves out those that cannot execute it.
+    servers: Sequence[Server] = ()
+    online: list[Server] = field(init=False)
     matching: list[Server] = field(init=False)
     targets: list[Server] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.online = [server for server in self.servers if server.can(self.executor)]
         self.matching = [server for server in self.online if self.requirement.holds(server.labels)]
         self.targets = self._targets()
+
+    @property
+    def has_agents(self) -> bool:
+        return any(server.executors is not None for server in self.servers)
+
+    def of(self, executor: str) -> Route:
+        """The route of runs that another version of the task has planned, with its executor."""
+        return self if executor == self.executor else replace(self, executor=executor)
 
     @property
     def missing(self) -> list[str]:

@@ -98,9 +98,13 @@ def _overlooked(scope: Scope) -> Iterator[Violation]:
         return
     busy = dict(Run.objects.filter(state=RunState.RUNNING).order_by().values_list("worker_id").annotate(n=Count("pk")))
     workers = Worker.objects.filter(state=WorkerState.ONLINE, lease_until__gt=scope.now)
-    free = {pk: pool for pk, pool, slots in workers.values_list("pk", "pool_id", "slots") if busy.get(pk, 0) < slots}
-    # What was sent to one worker alone may wait for that one.
-    old = old.filter(Q(pool__in=set(free.values()), target_id__isnull=True) | Q(target_id__in=list(free)))
+    free = [worker for worker in workers if busy.get(worker.pk, 0) < worker.slots]
+    # What was sent to one worker alone may wait for that one; agents do not take everything.
+    taken = Q(target_id__in=[worker.pk for worker in free])
+    taken |= Q(target_id__isnull=True, pool__in={worker.pool_id for worker in free if not worker.is_agent})
+    for pool, executors in {(worker.pool_id, tuple(worker.executors)) for worker in free if worker.executors}:
+        taken |= Q(target_id__isnull=True, pool=pool, version__executor__in=executors)
+    old = old.filter(taken)
     yield from _found("I8", "A queued run is overlooked while slots are free.", _keys(old, "pk"))
 
 

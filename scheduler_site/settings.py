@@ -130,6 +130,8 @@ SCHEDULER_HEARTBEAT_SECONDS = positive("SCHEDULER_HEARTBEAT_SECONDS", 5.0)
 SCHEDULER_LEASE_SECONDS = positive("SCHEDULER_LEASE_SECONDS", 15.0)
 # A queued run that nobody claimed for this long is published again.
 SCHEDULER_SWEEP_SECONDS = positive("SCHEDULER_SWEEP_SECONDS", 5.0)
+# How often an agent asks for runs; less often where there are more than fifty of them.
+SCHEDULER_AGENT_POLL_SECONDS = positive("SCHEDULER_AGENT_POLL_SECONDS", 1.0)
 # How long a stopping worker lets its runs finish before it ends them and hands them back.
 SCHEDULER_DRAIN_SECONDS = positive("SCHEDULER_DRAIN_SECONDS", 60.0)
 # TERM to KILL for the process group of a cancelled or timed out run.

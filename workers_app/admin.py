@@ -25,6 +25,7 @@ class WorkerAdmin(ReadOnlyAdmin):
         "host",
         "pid",
         "pool",
+        "key",
         "slots",
         "slots_used",
         "messages_dropped",
@@ -36,8 +37,8 @@ class WorkerAdmin(ReadOnlyAdmin):
         "started_at",
         "stopped_at",
     )
-    list_select_related = ("pool",)
-    list_filter = ("state", "pool")
+    list_select_related = ("pool", "key")
+    list_filter = ("state", "pool", "key")
     search_fields = ("name", "host")
     actions = ("cordon_workers", "uncordon_workers", "drain_workers")
 

@@ -17,18 +17,15 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def child_environment(job: Job) -> dict[str, str]:
     """The variables of a shell or python run: the user's own, SCHEDULER_* about the run, PARAM_* for its parameters."""
     user, home = _account()
-    env = {
-        "PATH": _PATH,
-        "HOME": home,
-        "USER": user,
-        "LOGNAME": user,
-        "SHELL": "/bin/sh",
-        "LANG": "C.UTF-8",
-        **about_run(job),
-    }
+    env = {"PATH": _PATH, "HOME": home, "USER": user, "LOGNAME": user, "SHELL": "/bin/sh", "LANG": "C.UTF-8"}
     if reaper.mark:
         env[MARK] = reaper.mark
-    env |= {f"PARAM_{name}": _flat(value) for name, value in job.params.items()}
+    return env | run_variables(job)
+
+
+def run_variables(job: Job) -> dict[str, str]:
+    """What a run is told of itself, wherever it is executed."""
+    env = about_run(job) | {f"PARAM_{name}": _flat(value) for name, value in job.params.items()}
     return {name: value.replace("\x00", "") for name, value in env.items()}
 
 

@@ -18,21 +18,20 @@ from django.db import transaction
 from access_app.outages import is_outage
 from tasks_app import transitions
 from tasks_app.models import Run, TaskVersion
-from tasks_app.moves import Claimed, Outcome
+from tasks_app.moves import Outcome
 from tasks_app.states import Reason, RunState
 from tasks_app.wakeup import nudge
 from workers_app import hosts
 from workers_app.batcher import Batcher, Closed
+from workers_app.claiming import specs_of, taken_up
 from workers_app.executors import implementation
 from workers_app.gathering import Entry, Gathered
-from workers_app.jobs import Active, Control, Job, Result
+from workers_app.jobs import Active, Control, Result
 from workers_app.messages import Pair
 from workers_app.outcomes import outcome_of, without_result
 from workers_app.output import OutputSink, Row, store
 from workers_app.packs import Pack
-from workers_app.parameters import fill_in
 from workers_app.reaper import reaper
-from workers_app.retries import first_starts, policy_of
 
 log = structlog.get_logger(__name__)
 
@@ -133,12 +132,10 @@ class Execution:
             now = datetime.now(UTC)
             claimed = transitions.claim(wanted, worker_id=self._worker_id, now=now, actor=self._actor)
             self._load_specs({run.version_id for run in claimed})
-            starts = first_starts(claimed, self._specs)
-            params, failed = fill_in(claimed, self._specs)
+            jobs = taken_up(claimed, self._specs, now=now)
         by_pair: dict[Pair, Active] = {}
-        for run in claimed:
-            job = self._job(run, params[run.id], starts.get(run.id, now))
-            by_pair[run.id, run.attempt] = self.active[run.id] = Active(job, refusal=failed.get(run.id))
+        for active in jobs:
+            by_pair[active.job.run_id, active.job.attempt] = self.active[active.job.run_id] = active
         # popped: the same pair twice in one batch is one run, not two
         return [
             ([by_pair.pop(pair) for pair in request[:size] if pair in by_pair], request[size:])
@@ -153,28 +150,9 @@ class Execution:
     def _load_specs(self, version_ids: set[int]) -> None:
         missing = version_ids - self._specs.keys()
         if missing:
-            self._specs |= TaskVersion.objects.select_related("task__project").in_bulk(missing)
+            self._specs |= specs_of(missing)
             while len(self._specs) > _REMEMBERED_VERSIONS + len(missing):
                 self._specs.popitem(last=False)
-
-    def _job(self, run: Claimed, params: dict[str, Any], first_started_at: datetime) -> Job:
-        version = self._specs[run.version_id]
-        return Job(
-            run_id=run.id,
-            attempt=run.attempt,
-            version_id=run.version_id,
-            task_name=version.task.name,
-            executor=version.executor,
-            command=version.command,
-            params=params,
-            timeout_seconds=float(version.timeout_seconds),
-            nominal_at=run.nominal_at,
-            retry=policy_of(version),
-            first_started_at=first_started_at,
-            retry_on_lost=version.retry_on_lost,
-            shard_index=run.shard_index or 0,
-            shard_total=run.shard_total or 1,
-        )
 
     # --- execute ----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -19,21 +18,18 @@ from django.db import Error as DatabaseFault
 from django.db import close_old_connections, connection
 
 from access_app import runtime
-from tasks_app import rowset
-from tasks_app.models import Pool, Run
-from tasks_app.states import RunState
-from tasks_app.wakeup import nudge
-from workers_app import hosts, messages
+from tasks_app.models import Pool
+from workers_app import hosts, messages, ownership
 from workers_app.doorbell import Message, Publisher
 from workers_app.execution import Execution
 from workers_app.jobs import Control
 from workers_app.load import Gauge
 from workers_app.messages import Pair, queue_name, worker_address
-from workers_app.models import HOLDING_A_LEASE, Worker, WorkerState
+from workers_app.models import WorkerState
 from workers_app.orders import Orders
+from workers_app.ownership import LeaseLost
 from workers_app.reaper import reaper
 from workers_app.runtime_settings import DRAIN_SECONDS, KILL_GRACE_SECONDS
-from workers_app.services import look_again
 from workers_app.strays import end_strays
 
 log = structlog.get_logger("worker")
@@ -45,10 +41,6 @@ SWEEP_SECONDS = 5.0
 STRAY_SECONDS = 5.0
 MOST_FILES = 65536
 _node: Node | None = None
-
-
-class LeaseLost(Exception):
-    """This worker is held for dead, by the others or by its own reaper; it has to end before it does harm."""
 
 
 class Node:
@@ -75,19 +67,15 @@ class Node:
         """Register, then beat, watch and write output on threads of their own."""
         _raise_file_limit()
         reaper.start(str(self.id), _longest_silence())
-        now = rowset.database_now()
         self._lease_end = time.monotonic() + settings.SCHEDULER_LEASE_SECONDS
-        Worker.objects.create(
+        ownership.register(
             id=self.id,
+            pool=self.pool,
+            slots=self.slots,
             name=self.name,
             host=socket.gethostname(),
             pid=os.getpid(),
-            pool=self.pool,
-            slots=self.slots,
             labels=self._labels,
-            started_at=now,
-            beat_at=now,
-            lease_until=now + _lease(),
         )
         self._every(settings.SCHEDULER_HEARTBEAT_SECONDS, "beat", self.beat)
         self._every(WATCH_SECONDS, "watch", self.watch)
@@ -105,14 +93,10 @@ class Node:
         ours to renew any more."""
         # Before the question: the lease that we believe in must not end after the one that others see.
         asked_at = time.monotonic()
-        now, load = rowset.database_now(), self._gauge.read(len(self.execution.active))
-        alive = Worker.objects.filter(pk=self.id, state__in=HOLDING_A_LEASE)
-        told = {**load._asdict(), "messages_dropped": messages.dropped.value}
-        if alive.update(beat_at=now, lease_until=now + _lease(), **told) == 0:
-            raise LeaseLost
+        load = self._gauge.read(len(self.execution.active))
+        state = ownership.renew(self.id, load, messages_dropped=messages.dropped.value)
         self._lease_end = asked_at + settings.SCHEDULER_LEASE_SECONDS
-        if (state := alive.values_list("state", flat=True).first()) is not None:
-            self.orders.obey(state)
+        self.orders.obey(state)
 
     def pulse(self) -> None:
         """Tell the reaper that this worker lives. Raises LeaseLost when that was so long in coming that it has ended
@@ -125,17 +109,10 @@ class Node:
         """Learn the runtime settings; end what was cancelled, and what is not ours any more; leave when drained."""
         runtime.refresh()
         mine = dict(self.execution.active)
-        rows = Run.objects.filter(worker_id=self.id, state=RunState.RUNNING)
-        columns = ("pk", "attempt", "cancel_requested_at", "terminate_requested_at")
-        found = {pk: (attempt, asked, kill) for pk, attempt, asked, kill in rows.values_list(*columns)}
-        for run_id, active in mine.items():
-            attempt, asked, kill = found.get(run_id, (None, None, None))
-            if attempt != active.job.attempt:
-                # Also when it has just finished; then there is nothing left to end.
-                active.control.end(Control.LOST)
-            elif kill is not None or asked is not None:
-                active.control.end(Control.KILL if kill is not None else Control.CANCEL)
-        self._look_for_strays({(pk, attempt) for pk, (attempt, _asked, _kill) in found.items()})
+        ends, own = ownership.look(self.id, {(run_id, active.job.attempt) for run_id, active in mine.items()})
+        for (run_id, _attempt), why in ends.items():
+            mine[run_id].control.end(why)
+        self._look_for_strays(own)
         self.orders.leave_when_idle()
 
     def _look_for_strays(self, running: set[Pair]) -> None:
@@ -180,16 +157,9 @@ class Node:
             time.sleep(0.05)
         return not self.execution.active
 
-    def _set_state(self, state: str) -> None:
+    def _set_state(self, state: WorkerState) -> None:
         try:
-            now = rowset.database_now()
-            told: dict[str, Any] = {"messages_dropped": messages.dropped.value}
-            if state == WorkerState.OFFLINE:
-                told["stopped_at"] = now
-            alive = Worker.objects.filter(pk=self.id, state__in=HOLDING_A_LEASE)
-            if alive.update(state=state, **told):
-                look_again([self.id], now)
-            nudge()
+            ownership.enter(self.id, state, messages_dropped=messages.dropped.value)
         except DatabaseFault as error:
             log.warning("could not record the worker's state", state=state, error=str(error).strip())
 
@@ -260,10 +230,6 @@ def become(fresh: Node) -> Node:
     global _node  # noqa: PLW0603  (one process is one worker)
     _node = fresh
     return fresh
-
-
-def _lease() -> timedelta:
-    return timedelta(seconds=settings.SCHEDULER_LEASE_SECONDS)
 
 
 def _longest_silence() -> float:

@@ -1,4 +1,4 @@
-"""A worker process: its lease is this row's `lease_until`, on the database's clock."""
+"""A worker: its lease is this row's `lease_until`, on the database's clock."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import uuid
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from access_app.models import WorkerKey
 from tasks_app.models import Pool
 
 
@@ -32,6 +33,12 @@ class Worker(models.Model):
     pool = models.ForeignKey(Pool, on_delete=models.PROTECT, related_name="workers", verbose_name=_("pool"))
     slots = models.PositiveIntegerField(_("slots"))
     labels = models.JSONField(_("labels"), default=dict)
+    # Of an agent, a worker that comes through the API: the key with which it came, and the executors that it offers.
+    # None: a worker of the broker, which has all.
+    key = models.ForeignKey(
+        WorkerKey, null=True, blank=True, on_delete=models.PROTECT, related_name="workers", verbose_name=_("worker key")
+    )
+    executors = models.JSONField(_("executors"), null=True, blank=True)
     code_version = models.CharField(_("version"), max_length=50, blank=True)
     state = models.CharField(_("state"), max_length=10, choices=WorkerState.choices, default=WorkerState.ONLINE)
     started_at = models.DateTimeField(_("started at"))
@@ -60,3 +67,11 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_agent(self) -> bool:
+        return self.key_id is not None
+
+    def can(self, executor: str) -> bool:
+        """Whether it can execute that."""
+        return self.executors is None or executor in self.executors

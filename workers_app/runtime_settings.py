@@ -50,3 +50,14 @@ KILL_GRACE_SECONDS: Setting[float] = declare(
         help=_("Seconds from TERM to KILL for the processes of a cancelled or timed out run."),
     )
 )
+AGENT_POLL_SECONDS: Setting[float] = declare(
+    Setting(
+        name="agent_poll_seconds",
+        kind=float,
+        default=lambda: settings.SCHEDULER_AGENT_POLL_SECONDS,
+        least=0.1,
+        most=60,
+        label=_("Pace of agents"),
+        help=_("Seconds between two questions of an agent for runs; more where there are more than fifty agents."),
+    )
+)

@@ -27,7 +27,7 @@ from workers_app.models import HOLDING_A_LEASE, Worker, WorkerState
 
 def workers_visible_to(actor: Actor) -> QuerySet[Worker]:
     """All workers for whoever has a role in some project: workers are shared between projects."""
-    return Worker.objects.none() if visible_project_ids(actor) == [] else Worker.objects.select_related("pool")
+    return Worker.objects.none() if visible_project_ids(actor) == [] else Worker.objects.select_related("pool", "key")
 
 
 def shown_state(worker: Worker, now: datetime) -> str:

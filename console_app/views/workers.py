@@ -36,7 +36,7 @@ CHANGES_SHOWN = 10
 
 @page
 @live(pulse.of_workers)
-def worker_list(request: HttpRequest, _actor: Actor) -> HttpResponseBase:
+def worker_list(request: HttpRequest, actor: Actor) -> HttpResponseBase:
     now = database_now()
     workers = Worker.objects.select_related("pool")
     serving = list(workers.filter(state__in=HOLDING_A_LEASE).order_by("pool__name", "name"))
@@ -51,6 +51,7 @@ def worker_list(request: HttpRequest, _actor: Actor) -> HttpResponseBase:
         "stopped": stopped.order_by("-stopped_at")[:STOPPED_SHOWN],
         "dispatchers": [(dispatcher, dispatcher.pk not in live_dispatchers) for dispatcher in recent],
         "dispatchers_alive": bool(live_dispatchers),
+        "may_manage": _manages(actor),
         "slots": sum(worker.slots for worker in serving),
         "used": sum(used.values()),
     }

@@ -20,11 +20,21 @@ from tests.api.client import NOOP, is_problem
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 OPEN = {"health", "health/live"}
+# The protocol of agents is for worker keys alone, whatever role another key has. With one: tests/api/test_agents.py.
+AGENTS = {
+    ("POST", "api/workers"),
+    ("POST", "api/workers/<uuid:worker_id>/heartbeat"),
+    ("POST", "api/workers/<uuid:worker_id>/claim"),
+    ("POST", "api/workers/<uuid:worker_id>/leave"),
+    ("POST", "api/workers/<uuid:worker_id>/runs/<int:run_id>/log"),
+    ("POST", "api/workers/<uuid:worker_id>/runs/<int:run_id>/finish"),
+}
 # What a signed-in person without any role may do all the same: it concerns nobody else, or says nothing.
 HARMLESS = {
     ("GET", "api/auth/keys"),
     ("POST", "api/auth/keys"),
     ("POST", "api/schedules/preview"),
+    ("GET", "api/agent/agent.py"),
     ("GET", "api/system/info"),
     ("GET", "api/system/stats"),
     ("GET", "api/schema"),
@@ -43,6 +53,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "api/schedules/preview"): {"expression": "* * * * *"},
     ("PATCH", "api/dependencies/<int:dependency_id>"): {"condition": "output.rows > 0"},
     ("POST", "api/auth/keys"): {"name": "k"},
+    ("POST", "api/auth/worker-keys"): {"name": "k", "pools": ["default"]},
     ("POST", "api/projects"): {"name": "new"},
     ("POST", "api/pools"): {"name": "new"},
     ("POST", "api/calendars"): {"name": "new", "project": "analytics"},
@@ -82,7 +93,7 @@ LEAST_ROLE = {
     ("POST", "api/runs/<int:run_id>/hold"): "operator",
     ("POST", "api/runs/<int:run_id>/unhold"): "operator",
 }
-ADMINISTRATORS_READ = {("GET", "api/audit"), ("GET", "api/settings")}
+ADMINISTRATORS_READ = {("GET", "api/audit"), ("GET", "api/auth/worker-keys"), ("GET", "api/settings")}
 
 
 def walk() -> Iterator[tuple[str, str]]:
@@ -112,7 +123,7 @@ READS = [address for address in ADDRESSES if address[0] == "GET" and address[1] 
 @pytest.fixture
 def objects(make_task, alice):
     """One object of each kind in alice's project, by the name that it has in the routes."""
-    from access_app import services
+    from access_app import services, worker_keys
     from workers_app.models import Worker
 
     now, system = datetime.now(UTC), system_actor()
@@ -139,6 +150,7 @@ def objects(make_task, alice):
         "resource_id": Resource.objects.create(name="api", breaker_failures=3).pk,
         "key_id": key.pk,
         "worker_id": worker.pk,
+        "worker_key_id": worker_keys.create(system, name="k", pools=[task.pool], now=now)[0].pk,
     }
 
 
@@ -183,7 +195,7 @@ def test_a_stranger_is_refused_or_sees_nothing(api, charlie, objects, method, ro
         assert method == "GET" and response.json()["results"] == []
     else:
         # What is somebody else's does not even show that it exists.
-        is_problem(response, 404 if "<" in route else 403)
+        is_problem(response, 404 if "<" in route and (method, route) not in AGENTS else 403)
     assert everything() == before
 
 

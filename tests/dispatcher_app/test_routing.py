@@ -31,7 +31,7 @@ def server(number: int, name: str = "", *, slots: int = 4, **fields: Any) -> Ser
 
 
 def route(strategy: str, online: list[Server], *, labels: str = "", task_id: int = 1, **fields: Any) -> Route:
-    return Route(task_id, "default", strategy, parse(labels), labels, online=online, **fields)
+    return Route(task_id, "default", strategy, parse(labels), labels, servers=online, **fields)
 
 
 def sent(runs: int | list[int], to: Route, **known: Any) -> list[int]:

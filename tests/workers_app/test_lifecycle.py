@@ -19,10 +19,11 @@ from tests.tasks_app.making import default_pool, enqueue, make_task, plan, start
 from tests.workers_app.jobs import make_job, wait_until
 from workers_app import hosts, lifecycle, messages
 from workers_app.jobs import Active, Control
-from workers_app.lifecycle import LeaseLost, Node
+from workers_app.lifecycle import Node
 from workers_app.management.commands import run_worker
 from workers_app.messages import queue_name, worker_address
 from workers_app.models import Worker, WorkerState
+from workers_app.ownership import LeaseLost
 from workers_app.reaper import reaper
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -21,6 +21,8 @@ from tasks_app.api.runs import WRONG_STATE
 from tasks_app.queries import get_visible
 from tasks_app.rowset import database_now
 from workers_app import services
+from workers_app.api.agent_bodies import RegisterAnswer, RegisterBody
+from workers_app.api.agent_door import ANY_KEY, AgentsWrite, register
 from workers_app.models import HOLDING_A_LEASE, Worker, WorkerState
 from workers_app.services import shown_state, workers_visible_to
 
@@ -62,6 +64,14 @@ class WorkerSerializer(serializers.Serializer[Any]):
     load = LoadSerializer(source="*", help_text="As of the last beat; null where it could not be measured.")
     messages_dropped = serializers.IntegerField(help_text="Taken from the broker and found not to be ours.")
     labels = serializers.DictField()
+    executors = serializers.ListField(
+        child=serializers.CharField(),
+        allow_null=True,
+        help_text="Of an agent; null: a worker of the broker, which has all.",
+    )
+    key = serializers.CharField(
+        source="key.name", allow_null=True, default=None, help_text="The worker key of an agent."
+    )
     code_version = serializers.CharField()
     state = serializers.SerializerMethodField(
         help_text="online, cordoned, draining, offline, or lost once its lease has run out."
@@ -79,6 +89,8 @@ class WorkerSerializer(serializers.Serializer[Any]):
 
 
 class WorkersView(ListView):
+    authentication_classes = ANY_KEY
+    permission_classes = (AgentsWrite,)
     filterset = WorkerFilter
     orderings = ("started_at",)
     default_ordering = "-started_at"
@@ -87,6 +99,11 @@ class WorkersView(ListView):
     def get(self, request: Request) -> Response:  # noqa: ARG002
         """Worker processes, the latest to start first. One start of a process is one row."""
         return self.page(workers_visible_to(self.actor), _rendered)
+
+    @extend_schema(operation_id="workers_register", request=RegisterBody, responses={201: RegisterAnswer})
+    def post(self, request: Request) -> Response:
+        """Register an agent, a worker that comes through this API. For worker keys alone; see docs/agents.md."""
+        return Response(register(request.auth, self.read(RegisterBody)), status=201)
 
 
 class WorkerView(ApiView):

@@ -36,10 +36,11 @@ def run_command(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     sink.close()
-    return _result(ended, job, sink)
+    return result_of(ended, job, sink)
 
 
-def _result(ended: Ended, job: Job, sink: OutputSink) -> Result:
+def result_of(ended: Ended, job: Job, sink: OutputSink) -> Result:
+    """What the end of the command means for the run; of the sink the last line counts."""
     code = ended.exit_code
     if ended.why == "timeout":
         detail = f"It ran longer than {job.timeout_seconds:g} s and was ended."

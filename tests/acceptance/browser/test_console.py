@@ -190,6 +190,7 @@ def test_no_page_has_an_accessibility_fault_or_is_wider_than_the_screen(
         edge,
         "/tasks/new",
         "/workers/",
+        "/workers/keys/",
     ]
     pages += ["/calendars/", "/calendars/new", _create_calendar(page, f"office {scheme} {width}")]
     for address in pages:

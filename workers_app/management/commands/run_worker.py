@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import warnings
 from typing import Any
@@ -14,13 +13,12 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from access_app import runtime
-from tasks_app.label_expressions import KEYWORDS, LABEL_NAME, LABEL_VALUE
 from tasks_app.models import Pool
 from workers_app import brokers, hosts, lifecycle, messages
 from workers_app.listening import QueueListening
+from workers_app.naming import WORKER_NAME, is_label
 
 log = structlog.get_logger("worker")
-WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 class Command(BaseCommand):
@@ -125,7 +123,7 @@ def _labels(pairs: list[str]) -> dict[str, str]:
     labels = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not LABEL_NAME.fullmatch(name) or name in KEYWORDS or not LABEL_VALUE.fullmatch(value):
+        if not is_label(name, value):
             raise CommandError(f"--label {pair!r} must look like NAME=VALUE, or NAME; a name begins with a letter.")
         labels[name] = value if equals else "true"
     return labels
