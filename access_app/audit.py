@@ -1,4 +1,4 @@
-"""The audit trail: one row per change, appended in the transaction of the change itself."""
+"""The audit trail: one row per change, appended in the transaction of the change itself; audit_chain seals it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from django.db import models
+from django.db import models, transaction
 
 from access_app.actors import Actor
-from access_app.models import AuditEntry
+from access_app.models import AuditEntry, AuditPending
 
 
 def append(
@@ -22,14 +22,22 @@ def append(
     after: dict[str, Any] | None = None,
 ) -> None:
     """Record that `actor` did `verb` to `obj` at `now`. `before` and `after` are plain JSON values, without secrets."""
-    _entry(actor, verb, obj, now, before, after).save(force_insert=True)
+    _append([_entry(actor, verb, obj, now, before, after)])
 
 
 def append_all(
     actor: Actor, verb: str, done: Iterable[tuple[models.Model, dict[str, Any] | None]], *, now: datetime
 ) -> None:
-    """The same for many objects, each with what it is `after`, in one statement."""
-    AuditEntry.objects.bulk_create([_entry(actor, verb, obj, now, None, after) for obj, after in done])
+    """The same for many objects, each with what it is `after`, in as many statements as for one."""
+    _append([_entry(actor, verb, obj, now, None, after) for obj, after in done])
+
+
+def _append(entries: list[AuditEntry]) -> None:
+    """Add the entries, each with the note that it is still to be sealed; one transaction, as without that note an
+    entry counts as forged."""
+    with transaction.atomic(savepoint=False):
+        made = AuditEntry.objects.bulk_create(entries)
+        AuditPending.objects.bulk_create([AuditPending(entry_id=entry.pk) for entry in made])
 
 
 def _entry(

@@ -68,8 +68,14 @@ class AuditEntry(models.Model):
 
     at = models.DateTimeField(_("at"))
     actor = models.CharField(_("actor"), max_length=200)
+    # The entry is never changed again, also when the account is deleted.
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        related_name="+",
     )
     verb = models.CharField(_("verb"), max_length=60)
     object_type = models.CharField(_("object type"), max_length=60)
@@ -108,3 +114,51 @@ class RuntimeSetting(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class AuditPending(models.Model):
+    """An entry that is not in the chain yet: written with it, taken away when it is sealed."""
+
+    entry = models.OneToOneField(AuditEntry, on_delete=models.DO_NOTHING, primary_key=True, db_constraint=False)
+
+    def __str__(self) -> str:
+        return f"entry {self.pk}"
+
+
+class AuditLink(models.Model):
+    """A link of the chain: what entry it seals, the digest of that entry, and that of the whole trail up to here."""
+
+    sequence = models.BigIntegerField(primary_key=True)
+    # No foreign key: that an entry is gone must be seen, not prevented or followed.
+    entry_id = models.BigIntegerField(unique=True)
+    digest = models.CharField(max_length=64)
+    chain = models.CharField(max_length=64)
+    sealed_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"link {self.sequence}"
+
+
+class AuditAnchor(models.Model):
+    """The end of the chain at some time, signed with the secret key and written to the log as well."""
+
+    sequence = models.BigIntegerField(primary_key=True)
+    chain = models.CharField(max_length=64)
+    at = models.DateTimeField()
+    signature = models.CharField(max_length=64)
+
+    def __str__(self) -> str:
+        return f"{self.sequence}:{self.chain}"
+
+
+class AuditHead(models.Model):
+    """The end of the chain now, signed. One row; whoever seals holds its lock."""
+
+    sequence = models.BigIntegerField(default=0)
+    chain = models.CharField(max_length=64, default="")
+    signature = models.CharField(max_length=64, default="")
+    anchored_sequence = models.BigIntegerField(default=0)
+    anchored_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.sequence}:{self.chain}"

@@ -3,6 +3,7 @@
 from django.urls import path
 
 from console_app.views import (
+    audit,
     backfills,
     calendar_edit,
     calendars,
@@ -67,6 +68,7 @@ urlpatterns = [
     path("limits/", limits.limits, name="limits"),
     path("resources/<int:pk>/trip", limits.resource_trip, name="resource_trip"),
     path("resources/<int:pk>/reset", limits.resource_reset, name="resource_reset"),
+    path("audit/", audit.audit_list, name="audit"),
     path("settings/", settings.settings_page, name="settings"),
     path("workers/", workers.worker_list, name="workers"),
     path("workers/keys/", worker_keys.key_list, name="worker_keys"),

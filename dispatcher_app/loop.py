@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import Error as DatabaseFault
 from django.db import close_old_connections, connection
 
-from access_app import runtime
+from access_app import audit_chain, runtime
 from access_app.outages import is_outage
 from dispatcher_app import rescue
 from dispatcher_app.acceptance import BATCH as PERIODS_BATCH
@@ -143,6 +143,7 @@ class Dispatcher:
         if (clock := time.monotonic()) >= self._starts_at:
             self._starts_at = clock + FORGET_STARTS_SECONDS
             forget_starts(now)
+        audit_chain.seal(now)
         resume_due(now)
         rescue.expire_leases(rowset.database_now())
         report.recovered = rescue.recover_orphans(now, actor=self.name)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import django_filters
-from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -14,18 +12,7 @@ from rest_framework.response import Response
 from access_app import services
 from access_app.api.fields import InstantField
 from access_app.api.views import ListView, rendered_by
-from access_app.models import AuditEntry
-
-
-class AuditFilter(django_filters.FilterSet):
-    object_type = django_filters.CharFilter(label=_("object type"))
-    object_id = django_filters.CharFilter(label=_("object id"))
-    verb = django_filters.CharFilter(label=_("verb"))
-    actor = django_filters.CharFilter(lookup_expr="icontains", label=_("actor"))
-
-    class Meta:
-        model = AuditEntry
-        fields: tuple[str, ...] = ()
+from access_app.filters import AuditFilter
 
 
 class AuditEntrySerializer(serializers.Serializer[Any]):

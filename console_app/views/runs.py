@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseBase, QueryDict
 
 from access_app.actors import Actor
 from console_app import pulse
 from console_app.door import keep_filter_in_url, live, page, show
 from console_app.links import kept, number, with_query, without_blanks
+from console_app.paging import by_id
 from tasks_app import queries
 from tasks_app.filters import RunFilter
-from tasks_app.models import Run, Task
+from tasks_app.models import Task
 from tasks_app.models.run import RunType
 from tasks_app.states import RunState
 
-PAGE_SIZE = 50
 CONTROLS = {"task_name", "run_type"}
 ALWAYS_SHOWN = (
     RunState.WAITING,
@@ -36,7 +35,7 @@ def run_list(request: HttpRequest, actor: Actor) -> HttpResponseBase:
     visible = queries.runs_visible_to(actor)
     matching = RunFilter(query, queryset=visible)
     stateless = RunFilter(with_query(query, state=None), queryset=visible)
-    rows, newer, older = _page(matching.qs if matching.is_valid() else visible.none(), query)
+    rows, newer, older = by_id(matching.qs if matching.is_valid() else visible.none(), query)
     context = {
         "filter": matching,
         "runs": rows,
@@ -49,20 +48,6 @@ def run_list(request: HttpRequest, actor: Actor) -> HttpResponseBase:
         "kept": kept(query, RunFilter.base_filters, CONTROLS),
     }
     return keep_filter_in_url(request, show(request, "runs", context))
-
-
-def _page(runs: QuerySet[Run], query: QueryDict) -> tuple[list[Run], int | None, int | None]:
-    """One page, newest first, and the ids that lead to the newer and the older one (None at the ends)."""
-    before, after = number(query, "before"), number(query, "after")
-    if after is not None:
-        found = list(runs.filter(pk__gt=after).order_by("pk")[: PAGE_SIZE + 1])
-        has_newer = len(found) > PAGE_SIZE
-        rows = found[:PAGE_SIZE][::-1]
-        return rows, rows[0].pk if has_newer else None, rows[-1].pk if rows else None
-    found = list((runs.filter(pk__lt=before) if before is not None else runs).order_by("-pk")[: PAGE_SIZE + 1])
-    rows = found[:PAGE_SIZE]
-    newer = rows[0].pk if before is not None and rows else None
-    return rows, newer, rows[-1].pk if len(found) > PAGE_SIZE else None
 
 
 def _tabs(stateless: RunFilter, query: QueryDict) -> list[dict[str, Any]]:
