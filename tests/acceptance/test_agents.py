@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
+from collections import Counter
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import httpx
 import psutil
 import pytest
 from amqp.exceptions import NotFound
@@ -30,11 +34,56 @@ def is_gone(group: int) -> bool:
     return True
 
 
+class Line(ThreadingHTTPServer):
+    """A bad line to the web: it loses the answers to the first calls of each kind, and everything while `dead`."""
+
+    LOST_OF_EACH = 2
+
+    def __init__(self, url: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Passing)
+        self.web, self.dead = url, False
+        self.lost: Counter[str] = Counter()
+        self.thread = threading.Thread(target=self.serve_forever, daemon=True)
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Passing(BaseHTTPRequestHandler):
+    server: Line
+
+    def do_POST(self) -> None:
+        line, kind = self.server, self.path.rsplit("/", 1)[-1]
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if line.dead:
+            return
+        passed = {name: self.headers[name] for name in ("Authorization", "Content-Type")}
+        answer = httpx.post(f"{line.web}{self.path}", content=body, headers=passed, trust_env=False, timeout=20)
+        # Something was written: an answer that says so is what must not be needed.
+        wrote = kind in ("log", "finish", "heartbeat") or (kind == "claim" and answer.json().get("runs"))
+        if wrote and line.lost[kind] < line.LOST_OF_EACH:
+            line.lost[kind] += 1
+            return
+        self.send_response(answer.status_code)
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Nobody reads it."""
+
+
 class Edge:
     """A stack with a dispatcher, the web and no worker, and agents beside it."""
 
-    def __init__(self, stack: ProcessStack, folder: Path) -> None:
-        stack.environ |= FAST
+    def __init__(self, stack: ProcessStack, folder: Path, environ: dict[str, str]) -> None:
+        stack.environ |= FAST | environ
         stack.dispatcher()
         self.stack, self.api = stack, stack.web()
         self.file = folder / "agent.py"
@@ -45,10 +94,10 @@ class Edge:
         self.key, self.key_id = made["key"], made["id"]
         self._agents = 0
 
-    def agent(self, *options: str) -> Child:
+    def agent(self, *options: str, url: str = "") -> Child:
         self._agents += 1
         log = self.stack.directory / f"agent{self._agents}.log"
-        command = [sys.executable, "-I", "-S", str(self.file), "--url", str(self.api.base_url), *options]
+        command = [sys.executable, "-I", "-S", str(self.file), "--url", url or str(self.api.base_url), *options]
         # None of the variables with which the other processes reach the database and the broker.
         child = Child(f"agent{self._agents}", command, {"SCHEDULER_WORKER_KEY": self.key, "LANG": "C.UTF-8"}, log)
         self.stack.children.append(child)
@@ -100,8 +149,8 @@ class Edge:
 
 
 @pytest.fixture
-def edge(stack: ProcessStack, tmp_path: Path) -> Edge:
-    return Edge(stack, tmp_path)
+def edge(stack: ProcessStack, tmp_path: Path, request: pytest.FixtureRequest) -> Edge:
+    return Edge(stack, tmp_path, getattr(request, "param", {}))
 
 
 def test_an_agent_executes_streams_cancels_times_out_and_leaves(edge):
@@ -208,3 +257,26 @@ def test_a_revoked_key_stops_its_agent_at_once_and_no_other(edge):
     assert agent.process.wait(10) == 2
     assert is_gone(group)
     assert edge.ended(path)["state"] == "lost"
+
+
+@pytest.mark.parametrize("edge", [{"SCHEDULER_LEASE_SECONDS": "20"}], indirect=True)
+def test_over_a_line_that_loses_answers_and_goes_away_each_run_is_executed_once_with_all_its_lines(edge, tmp_path):
+    done = tmp_path / "done"
+    task = edge.task(f"for n in 1 2 3 4 5 6 7 8; do echo line $n; sleep 0.2; done; echo $SCHEDULER_RUN_ID >> {done}")
+    with Line(str(edge.api.base_url)) as line:
+        agent = edge.agent("--slots", "3", url=line.url)
+        paths = [edge.start(task) for _ in range(6)]
+        for path in paths[:3]:
+            edge.ended(path)
+        assert line.lost == {"claim": 2, "log": 2, "finish": 2, "heartbeat": 2}
+        # Away for less than the lease.
+        line.dead = True
+        time.sleep(2)
+        line.dead = False
+        for path in paths:
+            run = edge.ended(path)
+            assert (run["state"], run["attempt"]) == ("succeeded", 1)
+            assert edge.lines(path) == [f"line {n}" for n in range(1, 9)]
+        assert Counter(done.read_text().split()) == {path.rsplit("/", 1)[-1]: 1 for path in paths}
+        assert [worker["state"] for worker in edge.worker()] == ["online"]
+        assert agent.stop() == 0

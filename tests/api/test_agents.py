@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from access_app import worker_keys
+from access_app import runtime_services, worker_keys
 from access_app.actors import system_actor
 from dispatcher_app.rescue import expire_leases, recover_orphans
 from tasks_app import transitions
@@ -466,3 +466,61 @@ def test_a_run_that_was_cancelled_before_it_was_claimed_is_not_given_out():
     (run,) = queued()
     transitions.cancel_unstarted([run], now=database_now(), actor=ACTOR)
     assert agent.claimed() == []
+
+
+@pytest.mark.parametrize("id", [10**6, 2**63, 10**30])
+def test_a_run_that_is_not_there_is_not_ones_own(id):
+    agent = registered()
+    for answer in (agent.log(id, 0, "x"), agent.finish(id)):
+        assert is_problem(answer, 409)["code"] == "run_not_yours"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"running": [{"run": 2**63, "attempt": 1}]},
+        {"running": [{"run": 1}]},
+        {"running": [[1, 1]]},
+        {"running": "x"},
+        {"running": [], "cpu_percent": 101},
+        {"running": [], "cpu_percent": "5"},
+        {"running": [], "memory_bytes": 2**63},
+        {"running": [], "draining": "yes"},
+        {},
+    ],
+)
+def test_a_beat_that_makes_no_sense_renews_nothing(body):
+    agent = registered()
+    end_lease(agent)
+    is_problem(agent.post(f"/{agent.id}/heartbeat", **body), 400)
+    assert row(agent).lease_until < database_now()
+
+
+def test_a_line_may_be_of_any_age_and_hold_any_text():
+    agent = registered()
+    (run,) = queued()
+    agent.claimed()
+    raw = b'{"attempt": 1, "offset": 0, "lines": [[1e300, "stdout", "\xf0\x9f\x8e\x89"], [-5, "stderr", ""]]}'
+    path = f"/api/workers/{agent.id}/runs/{run}/log"
+    answer = agent.client.generic("POST", path, raw, content_type="application/json")
+    assert answer.json() == {"next_offset": 2}
+    assert texts(run) == ["\U0001f389", ""]
+
+
+def test_the_more_agents_there_are_the_less_often_each_of_them_asks(settings):
+    settings.SCHEDULER_AGENT_POLL_SECONDS = 1
+    key, token = make_key()
+    agent = registered(token)
+    assert agent.beat().json()["poll_seconds"] == 1
+    for _ in range(99):
+        make_worker(key=key, executors=["shell"])
+    make_worker(key=key, executors=["shell"], state="offline")
+    assert agent.beat().json()["poll_seconds"] == 2
+
+
+def test_the_pace_follows_the_runtime_setting_without_a_restart():
+    agent = registered()
+    runtime_services.change(system_actor(), {"agent_poll_seconds": 7, "kill_grace_seconds": 3}, now=database_now())
+    queued()
+    answer = agent.claim().json()
+    assert (answer["poll_seconds"], answer["runs"][0]["kill_grace_seconds"]) == (7, 3)
