@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := access_app console_app dispatcher_app monitoring_app tasks_app workers_app scheduler_site scripts tests benchmarks demo manage.py
-BENCH ?= throughput firing closed_gates
+BENCH ?= throughput firing closed_gates many_at_once
 CORE_TESTS := tests/tasks_app tests/dispatcher_app tests/workers_app
 COMPILE := $(BIN)/pip-compile --quiet --no-emit-index-url --no-emit-find-links --strip-extras
 # System checks and the migration check must neither need nor touch a database that somebody uses.

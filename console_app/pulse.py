@@ -9,7 +9,7 @@ from django.utils.translation import get_language
 from access_app.models import AuditEntry
 from console_app import alive
 from dispatcher_app.models import Dispatcher
-from tasks_app.models import Resource, RunEvent, Schedule
+from tasks_app.models import EndStep, Resource, RunEvent, Schedule
 from workers_app.models import Worker
 
 # Event ids are drawn before they are committed, so a late commit can leave the newest id as it was: no region is ever
@@ -23,6 +23,12 @@ def everything() -> str:
     entry = AuditEntry.objects.order_by("-pk").values_list("pk", flat=True).first()
     beat = int(timezone.now().timestamp()) // LONGEST_SILENCE_SECONDS
     return f"{get_language()}.{beat}.{event or 0}.{entry or 0}"
+
+
+def of_run() -> str:
+    """For the page of a run, which also shows the steps by which it is being ended."""
+    step = EndStep.objects.order_by("-pk").values_list("pk", flat=True).first()
+    return f"{everything()}.{step or 0}"
 
 
 def of_lists() -> str:

@@ -16,13 +16,14 @@ from tasks_app.errors import InvalidInput
 from tasks_app.executors import EXECUTORS
 from tasks_app.models import Pool, Project, Task, TaskVersion
 from tasks_app.models.task import Overlap
+from tasks_app.retry import POISON_LIMIT
 from tasks_app.routing import Routing
 from tasks_app.services import runs, tasks
 from tasks_app.services.task_resources import amounts_of
 
 # Fields of the form for the three parts of never_retry.
 NEVER = {"never_exit_codes": "exit_codes", "never_exceptions": "exceptions", "never_statuses": "statuses"}
-KEPT_WHEN_EMPTY = ("weight", "max_concurrent_per_key", "retry_cap_seconds", "routing")
+KEPT_WHEN_EMPTY = ("weight", "max_concurrent_per_key", "retry_cap_seconds", "poison_limit", "routing")
 _NUMBER = re.compile(r"-?[0-9]{1,9}")
 _AMOUNT = re.compile(r"([a-z0-9][a-z0-9_-]*)(?:\s*[\s:=]\s*([0-9]{1,9}))?")
 
@@ -116,6 +117,13 @@ class TaskForm(forms.Form):
         required=False,
         help_text=_("Only for work that may happen twice."),
     )
+    poison_limit = forms.IntegerField(
+        label=_("Quarantine after dead workers"),
+        required=False,
+        min_value=1,
+        initial=POISON_LIMIT,
+        help_text=_("A run that so many workers have died with is put aside."),
+    )
     retry_cap_seconds = forms.IntegerField(
         label=_("Longest wait in seconds"), required=False, min_value=1, initial=3600
     )
@@ -133,6 +141,15 @@ class TaskForm(forms.Form):
     never_statuses = WordsField(label=_("Never after HTTP statuses"), help_text=_("Such as 429, 5xx"))
     weight = forms.IntegerField(
         label=_("Weight"), required=False, min_value=1, initial=1, help_text=_("Slots of its pool that a run takes.")
+    )
+    memory_limit_mb = forms.IntegerField(
+        label=_("Memory in MB"), required=False, min_value=1, help_text=_("Of all processes of a run together.")
+    )
+    cpu_limit_seconds = forms.IntegerField(
+        label=_("Processor time in seconds"), required=False, min_value=1, help_text=_("What uses more is ended.")
+    )
+    open_files_limit = forms.IntegerField(
+        label=_("Open files"), required=False, min_value=1, help_text=_("Of each process.")
     )
     start_deadline_seconds = forms.IntegerField(
         label=_("Start deadline in seconds"), required=False, min_value=1, help_text=_("What waits longer expires.")
@@ -187,6 +204,9 @@ class TaskForm(forms.Form):
         "rate_limit",
         "rate_window_seconds",
         "resources",
+        "memory_limit_mb",
+        "cpu_limit_seconds",
+        "open_files_limit",
     )
     WORKERS = ("routing", "routing_key", "routing_workers", "shards", "required_labels")
     RETRIES = (
@@ -194,6 +214,7 @@ class TaskForm(forms.Form):
         "retry_jitter",
         "retry_budget_seconds",
         "retry_on_lost",
+        "poison_limit",
         *NEVER,
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import structlog
 from django.db import connection, transaction
@@ -15,8 +16,10 @@ from django.db.models.functions import Coalesce
 from dispatcher_app.release import Released, describe
 from dispatcher_app.rerouting import LONGEST_SWEEP, find_stranded
 from dispatcher_app.runtime_settings import SWEEP_SECONDS
-from tasks_app import rowset, transitions
-from tasks_app.models import Run
+from tasks_app import deaths, end_steps, rowset, transitions
+from tasks_app.deaths import Death
+from tasks_app.end_steps import Taken
+from tasks_app.models import EndStep, Run
 from tasks_app.moves import Outcome
 from tasks_app.retry import POISON_LIMIT
 from tasks_app.states import Reason, RunState
@@ -37,6 +40,9 @@ class Orphan:
     retry_on_lost: bool
     cancelled: bool
     worker: str
+    poison_limit: int = POISON_LIMIT
+    worker_id: UUID | None = None
+    host: str = ""
 
 
 def expire_leases(database_now: datetime) -> int:
@@ -60,7 +66,21 @@ def recover_orphans(now: datetime, *, actor: str, limit: int = BATCH) -> int:
         orphans = _orphans(limit)
         if not orphans:
             return 0
-        return len(transitions.recover([judge(orphan, now) for orphan in orphans], now=now, actor=actor))
+        moved = transitions.recover([judge(orphan, now) for orphan in orphans], now=now, actor=actor)
+        end_steps.record(
+            Taken(orphan.id, orphan.attempt, EndStep.Step.WORKER_LOST, now)
+            for orphan in orphans
+            if orphan.cancelled and orphan.id in moved
+        )
+        deaths.record(
+            [
+                Death(orphan.id, orphan.attempt, orphan.worker_id, orphan.worker, orphan.host)
+                for orphan in orphans
+                if orphan.worker_id is not None and orphan.id in moved
+            ],
+            now=now,
+        )
+        return len(moved)
 
 
 def judge(orphan: Orphan, now: datetime) -> Outcome:
@@ -69,7 +89,7 @@ def judge(orphan: Orphan, now: datetime) -> Outcome:
     outcome.detail = f"Worker {orphan.worker} stopped answering."
     if orphan.cancelled:
         outcome.state, outcome.reason = RunState.CANCELLED, Reason.CANCEL_REQUESTED
-    elif orphan.retry_on_lost and orphan.deaths + 1 >= POISON_LIMIT:
+    elif orphan.retry_on_lost and orphan.deaths + 1 >= orphan.poison_limit:
         outcome.state, outcome.reason = RunState.QUARANTINED, Reason.POISON
         outcome.detail += f" {orphan.deaths + 1} workers have died with this run."
     elif orphan.retry_on_lost:
@@ -143,7 +163,8 @@ def _orphans(limit: int) -> list[Orphan]:
     with connection.cursor() as cursor:
         cursor.execute(
             f"""SELECT run.id, run.attempt, run.worker_deaths, version.retry_on_lost,
-                run.cancel_requested_at IS NOT NULL, coalesce(worker.name, 'unknown')
+                run.cancel_requested_at IS NOT NULL, coalesce(worker.name, 'unknown'), version.poison_limit,
+                run.worker_id, coalesce(worker.host, '')
             FROM tasks_app_run AS run
             JOIN tasks_app_taskversion AS version ON version.id = run.version_id
             LEFT JOIN workers_app_worker AS worker ON worker.id = run.worker_id
@@ -154,4 +175,6 @@ def _orphans(limit: int) -> list[Orphan]:
 
 
 def _orphan(row: tuple[Any, ...]) -> Orphan:
-    return Orphan(row[0], row[1], row[2], bool(row[3]), bool(row[4]), row[5])
+    # SQLite keeps a UUID as text.
+    worker_id = row[7] if row[7] is None or isinstance(row[7], UUID) else UUID(row[7])
+    return Orphan(row[0], row[1], row[2], bool(row[3]), bool(row[4]), row[5], row[6], worker_id, row[8])

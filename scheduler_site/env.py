@@ -26,6 +26,15 @@ def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
     return value
 
 
+def place(name: str, default: str, schemes: tuple[str, ...]) -> str:
+    """Read a place: the word `default`, or an address of one of the schemes; raises ImproperlyConfigured otherwise."""
+    value: str = env.str(name, default)
+    if value != default and not any(value.startswith(scheme) and value != scheme for scheme in schemes):
+        forms = ", ".join(f"{scheme}…" for scheme in schemes)
+        raise ImproperlyConfigured(f"{name} is {value!r}; it must be {default} or begin with one of {forms}.")
+    return value
+
+
 def positive(name: str, default: float) -> float:
     """Read a number of seconds (or a count) above zero; raises ImproperlyConfigured otherwise."""
     value: float = env.float(name, default)

@@ -9,7 +9,7 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from scheduler_site.env import BASE_DIR, choice, database, env, networks, own_cluster, positive, sql_connections
+from scheduler_site.env import BASE_DIR, choice, database, env, networks, own_cluster, place, positive, sql_connections
 from scheduler_site.logging import configure_logging
 
 # --- Where and who --------------------------------------------------------------------------------------------------
@@ -159,6 +159,13 @@ SCHEDULER_SQL = sql_connections("SCHEDULER_SQL_")
 SCHEDULER_HTTP_ALLOW = networks("SCHEDULER_HTTP_ALLOW")
 SCHEDULER_OUTPUT_BYTES = int(positive("SCHEDULER_OUTPUT_BYTES", 1024 * 1024))
 SCHEDULER_LINE_BYTES = int(positive("SCHEDULER_LINE_BYTES", 16 * 1024))
+# Where the output of runs that are over is kept when it is larger than SCHEDULER_OUTPUT_STORE_FROM_BYTES.
+SCHEDULER_OUTPUT_STORE: str = place("SCHEDULER_OUTPUT_STORE", "database", ("file:///", "s3://"))
+SCHEDULER_OUTPUT_STORE_FROM_BYTES = int(positive("SCHEDULER_OUTPUT_STORE_FROM_BYTES", 64 * 1024))
+SCHEDULER_S3_ENDPOINT: str = env.str("SCHEDULER_S3_ENDPOINT", "")
+SCHEDULER_S3_REGION: str = env.str("SCHEDULER_S3_REGION", "us-east-1")
+SCHEDULER_S3_ACCESS_KEY: str = env.str("SCHEDULER_S3_ACCESS_KEY", "")
+SCHEDULER_S3_SECRET_KEY: str = env.str("SCHEDULER_S3_SECRET_KEY", "")
 
 # --- Sign-in, sessions, keys ----------------------------------------------------------------------------------------
 AUTHENTICATION_BACKENDS = [

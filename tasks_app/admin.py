@@ -21,14 +21,8 @@ from tasks_app import (
     admin_runs,  # noqa: F401  (registers its pages)
     queries,
 )
-from tasks_app.admin_forms import (
-    DependencyForm,
-    PoolForm,
-    ProjectForm,
-    ResourceForm,
-    ScheduleForm,
-    TaskForm,
-)
+from tasks_app.admin_forms import DependencyForm, ProjectForm, ScheduleForm, TaskForm
+from tasks_app.admin_resource_forms import PoolForm, ResourceForm
 from tasks_app.admin_verbs import apply_verb
 from tasks_app.breaker_columns import STATE_COLUMNS
 from tasks_app.models import (

@@ -18,10 +18,11 @@ from access_app.actors import Actor
 from access_app.json_text import JSONFault, is_too_deep, loads
 from tasks_app import executors
 from tasks_app.errors import InvalidInput, SchedulerError
-from tasks_app.models import Calendar, Pool, Project, Resource, Schedule, Task, TaskDependency, TaskVersion
+from tasks_app.models import Calendar, Project, Schedule, Task, TaskDependency, TaskVersion
 from tasks_app.models.schedule import CalendarAction
+from tasks_app.retry import POISON_LIMIT
 from tasks_app.routing import Routing
-from tasks_app.services import calendars, dependencies, projects, resources, schedules, tasks
+from tasks_app.services import calendars, dependencies, projects, schedules, tasks
 from tasks_app.services.task_resources import amounts_of
 from tasks_app.texts import storable_json
 
@@ -101,6 +102,10 @@ class TaskForm(ServiceForm):
     )
     retry_budget_seconds = forms.IntegerField(label=_("retry for at most seconds"), required=False, min_value=1)
     retry_on_lost = forms.BooleanField(label=_("rerun when its worker is lost"), required=False)
+    poison_limit = forms.IntegerField(label=_("quarantine after dead workers"), initial=POISON_LIMIT, min_value=1)
+    memory_limit_mb = forms.IntegerField(label=_("memory limit in MB"), required=False, min_value=1)
+    cpu_limit_seconds = forms.IntegerField(label=_("processor time limit in seconds"), required=False, min_value=1)
+    open_files_limit = forms.IntegerField(label=_("open files limit"), required=False, min_value=1)
     amounts = forms.JSONField(
         label=_("resources"),
         required=False,
@@ -269,29 +274,3 @@ class ProjectForm(ServiceForm):
 
     def write(self) -> Project:
         return projects.create(self.actor, **self.changes(), now=timezone.now())
-
-
-class ResourceForm(ServiceForm):
-    """A resource; its name is chosen once."""
-
-    class Meta:
-        model = Resource
-        fields = resources.RESOURCE_FIELDS
-
-    def write(self) -> Resource:
-        if self.instance.pk is None:
-            return resources.create_resource(self.actor, self.changes(), now=timezone.now())
-        return resources.update_resource(self.actor, Resource(pk=self.instance.pk), self.changes(), now=timezone.now())
-
-
-class PoolForm(ServiceForm):
-    """A pool; its name is chosen once."""
-
-    class Meta:
-        model = Pool
-        fields = resources.FIELDS
-
-    def write(self) -> Pool:
-        if self.instance.pk is None:
-            return resources.create_pool(self.actor, self.changes(), now=timezone.now())
-        return resources.update_pool(self.actor, Pool(pk=self.instance.pk), self.changes(), now=timezone.now())

@@ -14,7 +14,17 @@ from django.utils.translation import gettext_lazy as _
 from access_app.actors import Actor
 from access_app.admin import ReadOnlyAdmin
 from tasks_app.admin_verbs import apply_verb
-from tasks_app.models import Backfill, LedgerEntry, Run, RunDependency, RunEvent, RunOutput
+from tasks_app.models import (
+    Backfill,
+    EndStep,
+    LedgerEntry,
+    Run,
+    RunDependency,
+    RunEvent,
+    RunOutput,
+    StoredOutput,
+    WorkerDeath,
+)
 from tasks_app.services import runs
 
 
@@ -84,6 +94,20 @@ class RunEventAdmin(FoundByRunAdmin):
     ordering = ("-pk",)
 
 
+@admin.register(EndStep)
+class EndStepAdmin(FoundByRunAdmin):
+    project_path = "run__task__project"
+    list_display = ("at", "run_id", "attempt", "step")
+    ordering = ("-pk",)
+
+
+@admin.register(WorkerDeath)
+class WorkerDeathAdmin(FoundByRunAdmin):
+    project_path = "run__task__project"
+    list_display = ("at", "run_id", "attempt", "worker_name", "host", "signal", "out_of_memory", "run_peak_mb")
+    ordering = ("-pk",)
+
+
 @admin.register(RunOutput)
 class RunOutputAdmin(FoundByRunAdmin):
     project_path = "run__task__project"
@@ -93,6 +117,13 @@ class RunOutputAdmin(FoundByRunAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[RunOutput]:
         # The lines themselves are needed on the page of one batch only.
         return super().get_queryset(request).defer("lines")
+
+
+@admin.register(StoredOutput)
+class StoredOutputAdmin(FoundByRunAdmin):
+    project_path = "run__task__project"
+    list_display = ("run_id", "attempt", "line_count", "size", "store", "key")
+    ordering = ("-pk",)
 
 
 @admin.register(LedgerEntry)

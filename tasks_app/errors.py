@@ -14,6 +14,7 @@ __all__ = [
     "DependencyCycle",
     "InvalidInput",
     "NotFound",
+    "OutputUnavailable",
     "PermissionRefused",
     "SchedulerError",
     "StaleEdit",
@@ -33,3 +34,10 @@ class BatchTooLarge(SchedulerError):
 
     code = "batch_too_large"
     status = 400
+
+
+class OutputUnavailable(SchedulerError):
+    """The store that holds this output does not answer; try again later."""
+
+    code = "output_unavailable"
+    status = 503

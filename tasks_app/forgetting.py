@@ -14,7 +14,7 @@ from typing import NamedTuple
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
-from tasks_app import ledger
+from tasks_app import ledger, run_output
 from tasks_app.catch_up import Stretch
 from tasks_app.fire_answers import answer_of
 from tasks_app.fires import Rule
@@ -27,13 +27,15 @@ def forget(run_ids: Collection[int]) -> int:
     """Delete those of the runs that are over and that nothing refers to which is not over. Returns how many.
 
     Any number may do this at once, beside dispatchers and workers. Give it some thousand runs at a time: they are
-    deleted in one transaction, with their events, output and edges.
+    deleted in one transaction, with their events, output and edges; output in a store is removed after it.
     """
     with transaction.atomic():
         rows = _forgettable().filter(pk__in=run_ids).order_by("pk").select_for_update(of=("self",))
         runs = [_Gone(*row) for row in rows.values_list(*_Gone._fields)]
         _keep_answers([run for run in runs if run.run_type == RunType.SCHEDULED and run.schedule_id is not None])
-        Run.objects.filter(pk__in=[run.pk for run in runs]).delete()
+        gone = [run.pk for run in runs]
+        run_output.remove_objects_of(gone)
+        Run.objects.filter(pk__in=gone).delete()
     return len(runs)
 
 

@@ -34,6 +34,8 @@ class Claimed:
     # Which of how many parts it is, where a run was made into several.
     shard_index: int | None = None
     shard_total: int | None = None
+    memory_limit_mb: int | None = None
+    alone: bool = False
 
 
 @dataclass(slots=True)

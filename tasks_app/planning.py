@@ -40,6 +40,10 @@ class Firing:
     concurrency_key: str | None = None
     # Of the schedule, in place of the task's own.
     start_deadline_seconds: int | None = None
+    # In place of that of the task version.
+    memory_limit_mb: int | None = None
+    # With no other run on the same worker.
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,8 @@ def run_row(firing: Firing, limits: RunLimits, *, ready: bool, tells: bool) -> d
         "expires_at": _expires_at(firing),
         "params": firing.params,
         "idempotency_key": firing.idempotency_key,
+        "memory_limit_mb": firing.memory_limit_mb,
+        "alone": firing.alone,
     }
 
 

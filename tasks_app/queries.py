@@ -14,7 +14,7 @@ from access_app.actors import Actor
 from access_app.roles import visible_project_ids
 from tasks_app import rowset
 from tasks_app.errors import NotFound
-from tasks_app.models import Backfill, Calendar, Project, Run, RunOutput, Schedule, Task, TaskDependency
+from tasks_app.models import Backfill, Calendar, Project, Run, Schedule, Task, TaskDependency
 from tasks_app.states import RunState
 
 M = TypeVar("M", bound=Model)
@@ -67,35 +67,6 @@ def counts_by_state(runs: QuerySet[Run]) -> dict[str, int]:
     """Number of runs in each state, zeros included."""
     counted = dict(runs.order_by().values_list("state").annotate(n=Count("pk")))
     return {state.value: counted.get(state.value, 0) for state in RunState}
-
-
-def shown_attempt(run: Run) -> int:
-    """The attempt whose output a reader wants: the one under way, or the last one that ended."""
-    return run.attempt - 1 if run.state == RunState.WAITING and run.attempt > 1 else run.attempt
-
-
-def log_lines(run: Run, *, offset: int, limit: int, attempt: int | None = None) -> tuple[list[dict[str, Any]], int]:
-    """Output lines `offset` .. `offset + limit - 1` of an attempt as {n, at, stream, text}, and the next offset."""
-    shown = shown_attempt(run) if attempt is None else attempt
-    batches = RunOutput.objects.filter(run=run, attempt=shown, first_line__lt=offset + limit).order_by("first_line")
-    # The batch that holds `offset` begins before it; batches are at most MAX_BATCH_LINES long.
-    batches = batches.filter(first_line__gt=offset - MAX_BATCH_LINES)
-    lines = [
-        {"n": batch.first_line + i, "at": at, "stream": stream, "text": text}
-        for batch in batches
-        for i, (at, stream, text) in enumerate(batch.lines)
-        if offset <= batch.first_line + i < offset + limit
-    ]
-    return lines, (lines[-1]["n"] + 1 if lines else offset)
-
-
-def log_truncated(run: Run, attempt: int | None = None) -> bool:
-    """Whether some of the attempt's output was left out for its size."""
-    shown = shown_attempt(run) if attempt is None else attempt
-    return RunOutput.objects.filter(run=run, attempt=shown, truncated=True).exists()
-
-
-MAX_BATCH_LINES = 500
 
 
 def upcoming_fires(tasks: QuerySet[Task], *, now: datetime, count: int) -> list[Schedule]:

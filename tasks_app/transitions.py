@@ -92,6 +92,8 @@ CREATE_COLUMNS = {
     "expires_at": "timestamptz",
     "params": "jsonb",
     "idempotency_key": "text",
+    "memory_limit_mb": "int",
+    "alone": "boolean",
 }
 PART_COLUMNS = CREATE_COLUMNS | {
     "shard_of_id": "bigint",
@@ -125,9 +127,9 @@ def claim(pairs: Sequence[tuple[int, int]], *, worker_id: UUID, now: datetime, a
             AND (run.target_id IS NULL OR run.target_id = %s)"""
     keys = rowset.encode({"id": id, "attempt": attempt} for id, attempt in sorted(pairs))
     params = [rowset.moment(now), _uuid(worker_id), keys, RunState.QUEUED, _uuid(worker_id)]
-    extra = ("task_id", "version_id", "nominal_at", "params", "shard_index", "shard_total")
+    extra = ("task_id", "version_id", "nominal_at", "params", "shard_index", "shard_total", "memory_limit_mb", "alone")
     moved = _move(RunState.QUEUED, sql, params, now, actor, extra)
-    return [Claimed(r[0], r[2], r[5], r[6], _time(r[7]), _json(r[8]), r[9], r[10]) for r in moved]
+    return [Claimed(r[0], r[2], r[5], r[6], _time(r[7]), _json(r[8]), r[9], r[10], r[11], bool(r[12])) for r in moved]
 
 
 def finish(outcomes: Sequence[Outcome], *, worker_id: UUID, now: datetime, actor: str) -> set[int]:

@@ -20,7 +20,7 @@ from tasks_app import rowset, transitions
 from tasks_app.errors import InvalidInput, SchedulerError
 from tasks_app.models import Run, RunOutput
 from tasks_app.moves import Claimed
-from tasks_app.queries import MAX_BATCH_LINES
+from tasks_app.run_output import MAX_BATCH_LINES
 from tasks_app.states import Reason, RunState
 from tasks_app.texts import clipped, storable
 from tasks_app.wakeup import nudge

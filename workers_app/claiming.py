@@ -10,6 +10,7 @@ from typing import Any
 from tasks_app.models import TaskVersion
 from tasks_app.moves import Claimed
 from workers_app.jobs import Active, Job
+from workers_app.limits import Limits
 from workers_app.parameters import fill_in
 from workers_app.retries import first_starts, policy_of
 
@@ -49,4 +50,10 @@ def _job(run: Claimed, version: TaskVersion, params: dict[str, Any], first_start
         retry_on_lost=version.retry_on_lost,
         shard_index=run.shard_index or 0,
         shard_total=run.shard_total or 1,
+        limits=Limits(
+            memory_mb=run.memory_limit_mb or version.memory_limit_mb,
+            cpu_seconds=version.cpu_limit_seconds,
+            open_files=version.open_files_limit,
+        ),
+        alone=run.alone,
     )

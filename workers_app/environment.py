@@ -9,7 +9,8 @@ from datetime import UTC
 from typing import Any
 
 from workers_app.jobs import Job
-from workers_app.reaper import MARK, reaper
+from workers_app.marks import MARK
+from workers_app.reaper import reaper
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -15,23 +13,24 @@ import structlog
 from django.db import Error as DatabaseFault
 from django.db import transaction
 
-from access_app.outages import is_outage
 from tasks_app import transitions
 from tasks_app.models import Run, TaskVersion
 from tasks_app.moves import Outcome
 from tasks_app.states import Reason, RunState
-from tasks_app.wakeup import nudge
 from workers_app import hosts
+from workers_app.archive import Archive
 from workers_app.batcher import Batcher, Closed
 from workers_app.claiming import specs_of, taken_up
 from workers_app.executors import implementation
+from workers_app.finishing import Finish, Results
 from workers_app.gathering import Entry, Gathered
 from workers_app.jobs import Active, Control, Result
 from workers_app.messages import Pair
-from workers_app.outcomes import outcome_of, without_result
-from workers_app.output import OutputSink, Row, store
+from workers_app.outcomes import outcome_of
+from workers_app.output import OutputSink
 from workers_app.packs import Pack
 from workers_app.reaper import reaper
+from workers_app.solitude import Solitude
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +39,6 @@ SHORT_SECONDS = 0.02
 CHUNK = 200
 LEASE_LOOK_SECONDS = 0.2
 _REMEMBERED_VERSIONS = 5000
-Finish = tuple[list[Outcome], list[Row]]
 
 
 class Execution:
@@ -58,13 +56,14 @@ class Execution:
         self._claims: Batcher[list[Pair], tuple[list[Active], list[Pair]]] = Batcher(
             "claims", self._claim, limit=500, patience=10
         )
-        # A result is worth waiting for: the lease decides how long, not the length of an outage.
-        self._finishes: Batcher[Finish, set[int]] = Batcher("finishes", self._finish, limit=500, patience=math.inf)
+        self._results = Results(worker_id, actor)
+        self._solitude = Solitude(self.active)
+        self._archive = Archive()
 
     def execute(self, pairs: list[Pair], pool: str) -> None:
         """Execute what is still ours to execute of an envelope of the pool's queue."""
         while pairs and not self.refusing:
-            if not self._holds_lease():
+            if not self._holds_lease() or self._solitude.is_wanted:
                 # Not handed back: with the database away from every worker, messages would only go round and round.
                 time.sleep(LEASE_LOOK_SECONDS)
                 continue
@@ -89,14 +88,16 @@ class Execution:
     def write_output(self) -> None:
         """Pass the lines that came since the last call on to the database; call twice a second or so."""
         for active in list(self.active.values()):
-            with active.output_lock:
-                if active.sink is not None and (rows := active.sink.drain()):
-                    self._finishes.submit(([], rows))
+            self._results.write_progress(active)
 
     def stop_claiming(self) -> None:
         """Take nothing new. When this returns, what had been claimed stands in `active`."""
         self.refusing = True
         self._claims.close()
+
+    def origins(self) -> set[Pair]:
+        """The attempts that are under way."""
+        return {active.job.origin for active in list(self.active.values())}
 
     def end_all(self, why: str) -> None:
         for active in list(self.active.values()):
@@ -104,7 +105,8 @@ class Execution:
 
     def close(self) -> None:
         self.stop_claiming()
-        self._finishes.close()
+        self._results.close()
+        self._archive.close()
 
     def hand_back(self, strays: Sequence[Pair]) -> None:
         """Give away runs that are ours by the database but were never begun here: the answer to their claim got lost
@@ -114,10 +116,10 @@ class Execution:
         outcomes = [
             Outcome(run, attempt, RunState.WAITING, Reason.INTERNAL, detail, retry_at=now) for run, attempt in strays
         ]
-        self._finishes.submit((outcomes, []))
+        self._results.submit(Finish(outcomes))
 
     def _may_claim(self) -> bool:
-        return not self.refusing and self._holds_lease()
+        return not self.refusing and self._holds_lease() and not self._solitude.is_wanted
 
     # --- claim ------------------------------------------------------------------------------------------------------
 
@@ -136,6 +138,8 @@ class Execution:
         by_pair: dict[Pair, Active] = {}
         for active in jobs:
             by_pair[active.job.run_id, active.job.attempt] = self.active[active.job.run_id] = active
+            if active.job.alone:
+                self._solitude.want(active.job.run_id)
         # popped: the same pair twice in one batch is one run, not two
         return [
             ([by_pair.pop(pair) for pair in request[:size] if pair in by_pair], request[size:])
@@ -160,6 +164,13 @@ class Execution:
         if refused := [active for active in claimed if active.refusal is not None]:
             self._complete([(active, self._sink(active), active.refusal) for active in refused if active.refusal])
             claimed = [active for active in claimed if active.refusal is None]
+        alone = [active for active in claimed if active.job.alone]
+        self._execute_together([active for active in claimed if not active.job.alone])
+        for active in alone:
+            with self._solitude.of(active):
+                self._execute_together([active])
+
+    def _execute_together(self, claimed: list[Active]) -> None:
         claimed = self._still_ours(claimed)
         if len(claimed) > 1:
             gathered = Gathered(self._complete)
@@ -186,6 +197,9 @@ class Execution:
 
     def _execute_one(self, active: Active, sink: OutputSink) -> Result:
         job = active.job
+        if active.control.why is not None:
+            sink.close()
+            return Result(RunState.CANCELLED, Reason.CANCEL_REQUESTED, "Ended before it had begun.")
         with structlog.contextvars.bound_contextvars(run=job.run_id, attempt=job.attempt, task=job.task_name):
             try:
                 return implementation(job.executor)(job, active.control, sink)
@@ -209,7 +223,10 @@ class Execution:
         kept = [entry for entry in done if entry[0].control.why != Control.LOST]
         outcomes = [outcome_of(active, result, now) for active, _sink, result in kept]
         try:
-            moved = self._record(kept, outcomes) if outcomes else set()
+            moved = self._results.record(kept, outcomes) if outcomes else set()
+            for active, sink, _result in kept:
+                if active.job.run_id in moved:
+                    self._archive.add(active.job.run_id, active.job.attempt, sink.size)
             if len(moved) < len(outcomes):
                 log.warning("runs were no longer ours at their end", runs=[o.id for o in outcomes if o.id not in moved])
         except Exception as error:  # noqa: BLE001  (whatever it is, these runs are over here)
@@ -219,39 +236,8 @@ class Execution:
                 # Its next attempt may have been claimed here already, and stand in its place.
                 if self.active.get(active.job.run_id) is active:
                     del self.active[active.job.run_id]
+                    self._solitude.give_up(active.job.run_id)
                 active.control.close()
-
-    def _record(self, kept: list[Entry], outcomes: list[Outcome]) -> set[int]:
-        with contextlib.ExitStack() as locks:
-            for active, _sink, _result in kept:
-                locks.enter_context(active.output_lock)
-            rows = [sink.drain() for _active, sink, _result in kept]
-            future = self._finishes.submit((outcomes, [row for part in rows for row in part]))
-        try:
-            return future.result()
-        except Exception as error:
-            if isinstance(error, Closed) or is_outage(error):
-                raise
-            log.error("results refused", runs=[outcome.id for outcome in outcomes], error=str(error).strip())
-            moved = [self._record_alone(outcome, part) for outcome, part in zip(outcomes, rows, strict=True)]
-            return set().union(*moved)
-
-    def _record_alone(self, outcome: Outcome, rows: list[Row]) -> set[int]:
-        """Record what of a refused result can be recorded: a run that is over must not stay running."""
-        try:
-            return self._finishes.ask(([outcome], rows))
-        except Exception as error:  # noqa: BLE001  (as above)
-            return self._finishes.ask(([without_result(outcome, error)], []))
-
-    def _finish(self, requests: Sequence[Finish]) -> list[set[int]]:
-        outcomes = [outcome for request in requests for outcome in request[0]]
-        with transaction.atomic():
-            store([row for request in requests for row in request[1]])
-            if not outcomes:
-                return [set() for _ in requests]
-            moved = transitions.finish(outcomes, worker_id=self._worker_id, now=datetime.now(UTC), actor=self._actor)
-            nudge()
-        return [{outcome.id for outcome in request[0]} & moved for request in requests]
 
     # --- what is known of durations ---------------------------------------------------------------------------------
 

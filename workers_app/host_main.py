@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks_app.retry import exception_names
+from workers_app.offspring import Offspring
 
 MAX_OUTPUT_JSON = 64 * 1024
 PIECE = 16 * 1024
@@ -100,6 +101,7 @@ class Host:
         self._outbox = Outbox(results)
         self._captures = (Capture(self._outbox, "stdout"), Capture(self._outbox, "stderr"))
         self._callables = _load()
+        self._offspring = Offspring()
         # The place of the call under way, or -1.
         self._under_way = -1
         signal.signal(signal.SIGTERM, self._on_term)
@@ -107,10 +109,12 @@ class Host:
     def serve(self) -> None:
         self._outbox.put(["ready"])
         for line in self._requests:
-            for place, name, params in json.loads(line):
+            for place, name, params, limits in json.loads(line):
                 if not self._take_token():
                     break
-                self._call(place, name, params)
+                with _limited(limits):
+                    self._call(place, name, params)
+                self._offspring.end()
             peak = _peak_bytes()
             self._outbox.put(["end", peak])
 
@@ -160,6 +164,24 @@ class Host:
                 meant += part
         if self._under_way >= 0 and str(self._under_way).encode() in meant.split():
             self._outbox.end_call()
+
+
+@contextlib.contextmanager
+def _limited(limits: list[tuple[int, int, int]]) -> Iterator[None]:
+    """With the limits (which, soft, hard) that a call has; ours are the soft ones, so that the next call has others."""
+    before = []
+    for which, soft, _hard in limits:
+        # Time on the processors is counted from our own start; the worker looks after it.
+        if which != resource.RLIMIT_CPU:
+            now, most = resource.getrlimit(which)
+            before.append((which, (now, most)))
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(which, (soft, most))
+    try:
+        yield
+    finally:
+        for which, both in before:
+            resource.setrlimit(which, both)
 
 
 def _output(value: Any) -> Any:

@@ -12,12 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from workers_app.jobs import Job
+from workers_app.marks import Origin, put_mark
 from workers_app.processes import end_group, end_leader, has_ended
 from workers_app.reaper import reaper
 
@@ -27,6 +29,7 @@ MAX_BYTES = 512 * 1024 * 1024
 START_SECONDS = 60.0
 LAST_SECONDS = 1.0
 _ROOT = Path(__file__).resolve().parent.parent
+_numbers = count(1)
 
 
 class HostDied(Exception):
@@ -40,7 +43,7 @@ class HostDied(Exception):
 class Host:
     """The worker's side of one host process. Used by one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, origin: Origin) -> None:
         with contextlib.ExitStack() as undo:
             request_read, self._request = _pipe(undo)
             self._token_read, self._token = _pipe(undo)
@@ -57,6 +60,9 @@ class Host:
             undo.callback(self._reap)
             undo.callback(self.kill)
             reaper.add(self._process.pid)
+            if reaper.mark:
+                # It is still reading its first module.
+                put_mark(self._process.pid, reaper.mark, origin)
             undo.pop_all()
         for fd in (request_read, end_read, result_write):
             os.close(fd)
@@ -64,6 +70,7 @@ class Host:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._result, selectors.EVENT_READ)
         self._rest = b""
+        self.origin = origin
         self.calls = 0
         self.peak_bytes = 0
 
@@ -74,7 +81,7 @@ class Host:
     def feed(self, jobs: Sequence[Job]) -> None:
         """Hand over a pack; `frames` then tells what comes of it, by place in the pack. Raises HostDied."""
         self.calls += len(jobs)
-        calls = [[place, job.command, job.params] for place, job in enumerate(jobs)]
+        calls = [[place, job.command, job.params, job.limits.of_system()] for place, job in enumerate(jobs)]
         try:
             os.write(self._token, b"t" * len(jobs))
             data = (json.dumps(calls) + "\n").encode()
@@ -157,7 +164,13 @@ class HostPool:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._idle: list[Host] = []
+        self._origins: set[Origin] = set()
         self._closed = False
+
+    def origins(self) -> set[Origin]:
+        """The marks of the hosts that there are, and of all that they have started."""
+        with self._lock:
+            return set(self._origins)
 
     def acquire(self) -> Host:
         """An idle host, else a new one. Raises HostDied when it does not start."""
@@ -165,15 +178,20 @@ class HostPool:
             host = self._idle.pop() if self._idle else None
         if host is not None:
             return host
+        origin = (0, next(_numbers))
+        with self._lock:
+            self._origins.add(origin)
         try:
-            host = Host()
+            host = Host(origin)
         except OSError as error:
             log.error("callable host does not start", error=str(error))
+            with self._lock:
+                self._origins.discard(origin)
             raise HostDied(None) from error
         try:
             host.wait_ready()
         except HostDied:
-            host.close()
+            self.discard(host)
             raise
         return host
 
@@ -184,7 +202,13 @@ class HostPool:
             if keep:
                 self._idle.append(host)
         if not keep:
-            host.close()
+            self.discard(host)
+
+    def discard(self, host: Host) -> None:
+        """End a host for good."""
+        host.close()
+        with self._lock:
+            self._origins.discard(host.origin)
 
     def warm(self, count: int) -> None:
         """Start `count` hosts ahead of the first run; a failure shows again, with its run, at first use."""
@@ -202,7 +226,7 @@ class HostPool:
             self._closed = True
             idle, self._idle = self._idle, []
         for host in idle:
-            host.close()
+            self.discard(host)
 
 
 pool = HostPool()

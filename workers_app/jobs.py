@@ -7,11 +7,13 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+from tasks_app.models import EndStep
 from tasks_app.retry import RetryPolicy
 from tasks_app.states import Reason, RunState
+from workers_app.limits import Limits
 from workers_app.output import OutputSink
 
 
@@ -36,6 +38,13 @@ class Job:
     # Which of how many parts it is; one that stands alone is the first of one.
     shard_index: int = 0
     shard_total: int = 1
+    limits: Limits = field(default_factory=Limits)
+    # No other run may be under way on the worker meanwhile.
+    alone: bool = False
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        return self.run_id, self.attempt
 
 
 @dataclass(slots=True)
@@ -61,22 +70,42 @@ class Control:
     """How a run under way is told to end: `why` says so, `fd` becomes readable for whoever waits in a selector."""
 
     CANCEL, KILL, LOST, STOPPING = "cancel", "kill", "lost", "stopping"
+    # It is over one of its limits.
+    CPU, MEMORY = "processor time", "memory"
     # A reason gives way to one that is more urgent; the first of equals counts.
-    _URGENCY = {CANCEL: 0, STOPPING: 0, KILL: 1, LOST: 2}
+    _URGENCY = {CANCEL: 0, STOPPING: 0, CPU: 0, KILL: 1, MEMORY: 1, LOST: 2}
+    # To be ended without the time to clean up.
+    AT_ONCE = frozenset({KILL, MEMORY, LOST})
 
     def __init__(self) -> None:
         self.why: str | None = None
+        self.detail = ""
         self._lock = threading.Lock()
         self._fds: tuple[int, int] | None = None
         self._listeners: list[Callable[[], None]] = []
+        self._taken: set[str] = set()
+        self._steps: list[tuple[str, datetime]] = []
 
-    def end(self, why: str) -> None:
-        """Ask the run to end; the first reason counts, except that to kill it at once outranks to end it, and losing
-        the run outranks all. Safe to repeat."""
+    def took(self, step: str) -> None:
+        """Note a step towards the end of the run, an EndStep.Step, as taken now; the first time counts."""
+        if step not in self._taken:
+            self._taken.add(step)
+            self._steps.append((step, datetime.now(UTC)))
+
+    def drain_steps(self) -> list[tuple[str, datetime]]:
+        """The steps not yet drained."""
+        steps, self._steps = self._steps, []
+        return steps
+
+    def end(self, why: str, detail: str = "") -> None:
+        """Ask the run to end, with a sentence for its record; the first reason counts, except that to kill it at once
+        outranks to end it, and losing the run outranks all. Safe to repeat."""
         with self._lock:
             if self.why is not None and self._URGENCY[why] <= self._URGENCY[self.why]:
                 return
-            self.why = why
+            if self.why is None and why in (self.CANCEL, self.KILL):
+                self.took(EndStep.Step.ACKNOWLEDGED)
+            self.why, self.detail = why, detail
             if self._fds is not None:
                 with contextlib.suppress(OSError):
                     os.write(self._fds[1], b"!")
@@ -107,6 +136,12 @@ class Control:
             self._listeners.clear()
         for fd in fds or ():
             os.close(fd)
+
+
+def over_limit(control: Control) -> Result | None:
+    """The result of a run that was ended over one of its limits."""
+    reason = {Control.CPU: Reason.CPU_LIMIT, Control.MEMORY: Reason.MEMORY_LIMIT}.get(control.why or "")
+    return None if reason is None else Result(RunState.FAILED, reason, control.detail)
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 
+from tasks_app.models import EndStep
 from tasks_app.states import Reason, RunState
 from workers_app.executors.container import Wish
 from workers_app.jobs import Control, Job, Result
@@ -71,6 +72,8 @@ class _Attempt:
 
     def _grace(self) -> int:
         urgent = self._control.why in (Control.KILL, Control.LOST)
+        # The cluster sends the signals, and tells nobody when the second one was needed.
+        self._control.took(EndStep.Step.KILL if urgent else EndStep.Step.TERM)
         return 0 if urgent else math.ceil(KILL_GRACE_SECONDS.value)
 
     def _end_earlier(self) -> None:

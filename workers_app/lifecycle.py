@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import socket
 import threading
 import time
@@ -19,10 +18,11 @@ from django.db import close_old_connections, connection
 
 from access_app import runtime
 from tasks_app.models import Pool
-from workers_app import hosts, messages, ownership
+from workers_app import folders, hosts, messages, ownership, remains
 from workers_app.doorbell import Message, Publisher
 from workers_app.execution import Execution
 from workers_app.jobs import Control
+from workers_app.limits import raise_file_limit
 from workers_app.load import Gauge
 from workers_app.messages import Pair, queue_name, worker_address
 from workers_app.models import WorkerState
@@ -39,7 +39,6 @@ PULSE_SECONDS = 1.0
 AGAIN_SECONDS = 1.0
 SWEEP_SECONDS = 5.0
 STRAY_SECONDS = 5.0
-MOST_FILES = 65536
 _node: Node | None = None
 
 
@@ -65,8 +64,8 @@ class Node:
 
     def start(self) -> None:
         """Register, then beat, watch and write output on threads of their own."""
-        _raise_file_limit()
-        reaper.start(str(self.id), _longest_silence())
+        raise_file_limit()
+        reaper.start(str(self.id), _longest_silence(), remains.own_folder(str(self.id)))
         self._lease_end = time.monotonic() + settings.SCHEDULER_LEASE_SECONDS
         ownership.register(
             id=self.id,
@@ -82,6 +81,7 @@ class Node:
         self._every(OUTPUT_SECONDS, "output", self.execution.write_output)
         self._every(PULSE_SECONDS, "pulse", self.pulse)
         self._every(SWEEP_SECONDS, "sweep", self._sweep)
+        remains.collect()
 
     def execute(self, pairs: list[Pair], *, queue: str | None = None) -> None:
         """Execute an envelope that came through the queue; a worker that drains hands it back there unopened."""
@@ -124,7 +124,8 @@ class Node:
             self.execution.hand_back(overdue)
 
     def _sweep(self) -> None:
-        end_strays(self.execution.active)
+        end_strays(lambda: {*self.execution.origins(), *hosts.pool.origins()})
+        remains.collect()
 
     def _holds_lease(self) -> bool:
         """A worker that was frozen must not take up a run before it has learnt what became of its lease."""
@@ -146,7 +147,8 @@ class Node:
             thread.join(timeout=5)
         self._set_state(WorkerState.OFFLINE)
         hosts.pool.close()
-        end_strays(())
+        end_strays(tuple)
+        folders.folder.close()
         reaper.close()
         with self._publisher_lock:
             self._publisher.close()
@@ -211,6 +213,7 @@ class LifecycleStep(bootsteps.StartStopStep):
 
     def start(self, _parent: Any) -> None:
         node().start()
+        reaper.hear_crashes()
 
     def stop(self, _parent: Any) -> None:
         node().drain(DRAIN_SECONDS.value)
@@ -236,14 +239,6 @@ def _longest_silence() -> float:
     """Seconds after which a worker that says nothing counts as frozen: before others can take its lease for ended."""
     lease: float = settings.SCHEDULER_LEASE_SECONDS
     return max(lease - settings.SCHEDULER_HEARTBEAT_SECONDS - PULSE_SECONDS, lease / 2)
-
-
-def _raise_file_limit() -> None:
-    """A run holds up to seven open files. Runs inherit the limit, and some programs close every number up to it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _drop_connection() -> None:

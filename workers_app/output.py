@@ -10,11 +10,12 @@ from typing import Any
 from django.conf import settings
 
 from tasks_app.models import RunOutput
-from tasks_app.queries import MAX_BATCH_LINES
+from tasks_app.run_output import MAX_BATCH_LINES
 from tasks_app.texts import storable, storable_json
 from workers_app.lines import LINE_OVERHEAD, LastLine, Line, LineBuffer, Tail, now_text
 
 STDOUT, STDERR, SYSTEM = "stdout", "stderr", "system"
+LAST_WORDS = 4096
 Row = dict[str, Any]
 
 
@@ -34,6 +35,10 @@ class OutputSink:
         self._head_left = settings.SCHEDULER_OUTPUT_BYTES // 2
         self._tail = Tail(settings.SCHEDULER_OUTPUT_BYTES - self._head_left, settings.SCHEDULER_LINE_BYTES)
         self._last = LastLine()
+        # The end of stderr, raw: why a program failed.
+        self.last_words = b""
+        # Bytes of text handed on so far.
+        self.size = 0
         self._next_line = 0
         self._truncated_from: int | None = None
 
@@ -46,6 +51,8 @@ class OutputSink:
         with self._lock:
             if stream == STDOUT:
                 self._last.feed(data)
+            else:
+                self.last_words = (self.last_words + data[-LAST_WORDS:])[-LAST_WORDS:]
             if self._head_left > 0:
                 data = self._fill_head(stream, data)
             if data:
@@ -79,6 +86,7 @@ class OutputSink:
             for start in range(0, len(lines), MAX_BATCH_LINES):
                 part = lines[start : start + MAX_BATCH_LINES]
                 first = self._next_line
+                self.size += sum(len(text) for _at, _stream, text in part)
                 truncated = self._truncated_from is not None and first <= self._truncated_from < first + len(part)
                 rows.append(
                     {

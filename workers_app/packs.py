@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tasks_app.models import EndStep
 from tasks_app.states import Reason, RunState
 from workers_app.hosts import Host, HostDied, HostPool
-from workers_app.jobs import Active, Control, Result
+from workers_app.jobs import Active, Control, Result, over_limit
 from workers_app.output import OutputSink
 from workers_app.runtime_settings import KILL_GRACE_SECONDS
+from workers_app.usage import Watched, usage
 
 # A call that takes longer than this is no reason for the rest of its pack to wait.
 STUCK_SECONDS = 0.25
@@ -41,6 +43,7 @@ class Pack:
         self._current_since = 0.0
         self._terminated_at = _NEVER
         self._why: str | None = None
+        self._watched: Watched | None = None
         self._spilled: list[threading.Thread] = []
 
     def run(self) -> None:
@@ -60,14 +63,16 @@ class Pack:
         except HostDied as error:
             self._after_death(host, error)
         except BaseException:
-            host.close()
+            self._pool.discard(host)
             raise
         finally:
+            self._follow(None)
             for thread in self._spilled:
                 thread.join()
 
     def _collect(self, host: Host) -> None:
         while True:
+            self._follow(host)
             for frame in host.frames(self._next_wait()):
                 if frame[0] == "end":
                     host.peak_bytes = frame[1]
@@ -77,6 +82,17 @@ class Pack:
                 self._watch(host)
                 # Short calls answer by the hundred; being woken for each would cost more than it takes to make them.
                 time.sleep(GATHER_SECONDS)
+
+    def _follow(self, host: Host | None) -> None:
+        """Have the limits of the call under way looked after, if it has any."""
+        active = self._entries[self._done][0] if host is not None and self._done < len(self._entries) else None
+        before = self._watched
+        if before is not None and (active is None or before.control is not active.control):
+            usage.forget(before)
+            self._watched = before = None
+        if host is not None and active is not None and before is None and active.job.limits.watched:
+            self._watched = Watched(host.origin, host.pid, active.job.limits, active.control, since=None)
+            usage.watch(self._watched)
 
     def _next_wait(self) -> float:
         return STUCK_SECONDS if self._done < len(self._entries) else 5.0
@@ -106,12 +122,16 @@ class Pack:
             return self._ended_result(active)
         if how == "unknown":
             return Result(RunState.FAILED, Reason.COMMAND_NOT_FOUND, value, exit_code=1, retryable=False)
-        return Result(RunState.FAILED, Reason.EXCEPTION, value, exit_code=1)
+        refused = active.job.limits.refused(value.encode("utf-8", "replace")) if active.job.limits else None
+        reason, detail = refused or (Reason.EXCEPTION, value)
+        return Result(RunState.FAILED, reason, detail, exit_code=1)
 
     def _ended_result(self, active: Active) -> Result:
         if self._why == "timeout":
             detail = f"It ran longer than {active.job.timeout_seconds:g} s and was ended."
             return Result(RunState.TIMED_OUT, Reason.TIMEOUT, detail)
+        if self._why in (Control.CPU, Control.MEMORY) and (result := over_limit(active.control)) is not None:
+            return result
         detail = "Killed on request." if self._why == Control.KILL else "Ended on request."
         return Result(RunState.CANCELLED, Reason.CANCEL_REQUESTED, detail)
 
@@ -125,18 +145,23 @@ class Pack:
         why = active.control.why or ("timeout" if running >= active.job.timeout_seconds else None)
         if why is None:
             return
-        if why in (Control.KILL, Control.LOST):
+        if why in Control.AT_ONCE:
             self._why = why
             self._spill(host.take_back())
-            host.kill()
+            self._kill(host, active)
         elif self._why is None:
             self._why = why
             self._terminated_at = time.monotonic()
             # Whatever ends this call, by TERM or with the whole host by KILL, must not reach the next one.
             self._spill(host.take_back())
+            active.control.took(EndStep.Step.TERM)
             host.terminate(self._done)
         elif time.monotonic() - self._terminated_at >= KILL_GRACE_SECONDS.value:
-            host.kill()
+            self._kill(host, active)
+
+    def _kill(self, host: Host, active: Active) -> None:
+        active.control.took(EndStep.Step.KILL)
+        host.kill()
 
     def _spill(self, count: int) -> None:
         """Give the last `count` calls, which have not begun, to another host."""
@@ -153,7 +178,7 @@ class Pack:
     def _after_death(self, host: Host, error: HostDied) -> None:
         """The call under way went down with the host, or was killed with it; the others are executed elsewhere."""
         self._spill(host.take_back())
-        host.close()
+        self._pool.discard(host)
         if self._done >= len(self._entries):
             return
         active, sink = self._entries[self._done]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import time
@@ -12,11 +14,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
+from tasks_app.models import EndStep
 from workers_app.jobs import Control
+from workers_app.limits import Limits
+from workers_app.marks import Origin, put_mark
 from workers_app.output import STDERR, STDOUT, OutputSink
 from workers_app.reaper import reaper
 from workers_app.runtime_settings import KILL_GRACE_SECONDS
+from workers_app.strays import signal_escaped
+from workers_app.usage import Watched, usage
 
+# Waits for a line before it becomes the command: what is set for a process, and not for us, is set meanwhile. Code of
+# ours between fork and exec would be no safe place for it, with a thousand threads around.
+_GATE = 'read -r _ || exit 125; exec "$@" </dev/null'
+NO_LIMITS = Limits()
 _CHUNK = 64 * 1024
 # After the child itself has ended, what its descendants still write is read for this long, then they are ended.
 _LINGER_SECONDS = 1.0
@@ -33,35 +44,57 @@ class Ended:
 def run_process(
     argv: Sequence[str],
     *,
+    origin: Origin,
     env: Mapping[str, str],
     cwd: str,
     timeout: float,
     control: Control,
     sink: OutputSink,
+    limits: Limits = NO_LIMITS,
 ) -> Ended:
-    """Run `argv` until it ends, `timeout` seconds have passed or `control` says so; nothing of its group survives.
+    """Run `argv` for the attempt `origin` until it ends, `timeout` seconds have passed or `control` says so.
 
-    Raises OSError when it cannot be started.
+    Nothing of its group survives; what has left the group keeps its mark, and is found by it. Raises OSError when it
+    cannot be started.
     """
+    if shutil.which(argv[0], path={"PATH": os.defpath, **env}["PATH"]) is None:
+        # Said by the shell at the gate, it would look like a command that another one did not find.
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
     child = subprocess.Popen(
-        list(argv),
+        ["/bin/sh", "-c", _GATE, "sh", *argv],
         env=dict(env),
         cwd=cwd,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
+    watched = Watched(origin, child.pid, limits, control)
     try:
         reaper.add(child.pid)
-        why = _Watch(child, control, sink, timeout).until_ended()
+        if reaper.mark:
+            put_mark(child.pid, reaper.mark, origin)
+        limits.put_on(child.pid)
+        if limits.watched:
+            usage.watch(watched)
+        _open_gate(child)
+        why = _Watch(child, origin, control, sink, timeout).until_ended()
     finally:
+        usage.forget(watched)
         end_leader(child.pid)
         child.wait()
-        for pipe in (child.stdout, child.stderr):
+        for pipe in (child.stdin, child.stdout, child.stderr):
             if pipe is not None:
                 pipe.close()
     return Ended(child.returncode, why)
+
+
+def _open_gate(child: subprocess.Popen[bytes]) -> None:
+    assert child.stdin is not None
+    # It may have been killed already.
+    with contextlib.suppress(BrokenPipeError):
+        child.stdin.write(b"\n")
+        child.stdin.close()
 
 
 def end_leader(pid: int) -> None:
@@ -92,8 +125,10 @@ def end_group(pid: int, number: int) -> None:
 class _Watch:
     """Waits on a child's pipes, its exit, the clock and the control at once, in one selector."""
 
-    def __init__(self, child: subprocess.Popen[bytes], control: Control, sink: OutputSink, timeout: float) -> None:
-        self._child, self._control, self._sink = child, control, sink
+    def __init__(
+        self, child: subprocess.Popen[bytes], origin: Origin, control: Control, sink: OutputSink, timeout: float
+    ) -> None:
+        self._child, self._origin, self._control, self._sink = child, origin, control, sink
         self._deadline = time.monotonic() + timeout
         self._kill_at: float | None = None
         self._linger_until: float | None = None
@@ -169,19 +204,24 @@ class _Watch:
             self._end("timeout")
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = None
-            end_group(self._child.pid, signal.SIGKILL)
+            self._signal(signal.SIGKILL)
 
     def _end(self, why: str) -> None:
-        if why in (Control.KILL, Control.LOST):
-            # Somebody wants no grace, or another attempt may be under way already.
+        if why in Control.AT_ONCE:
+            # Somebody wants no grace, another attempt may be under way already, or memory runs out for others.
             self._why = self._why if self._why == "timeout" else why
-            if why == Control.KILL:
+            if why != Control.LOST:
                 self._sink.note("Killing the process group.")
-            end_group(self._child.pid, signal.SIGKILL)
+            self._signal(signal.SIGKILL)
             return
         self._why = self._why or why
         if self._kill_at is not None:
             return
         self._sink.note(f"Ending the process group: {why}.")
-        end_group(self._child.pid, signal.SIGTERM)
+        self._signal(signal.SIGTERM)
         self._kill_at = time.monotonic() + KILL_GRACE_SECONDS.value
+
+    def _signal(self, number: int) -> None:
+        self._control.took(EndStep.Step.TERM if number == signal.SIGTERM else EndStep.Step.KILL)
+        end_group(self._child.pid, number)
+        signal_escaped(self._origin, self._child.pid, number)

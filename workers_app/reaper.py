@@ -1,18 +1,9 @@
-"""The reaper: a tiny process that outlives a killed worker just long enough to end the processes of its runs.
-
-A worker killed with -9 cannot end its children, and the runs they belong to are soon given to another worker. The
-worker tells its reaper on a pipe who it is and how long it may be silent (`=MARK SECONDS`, 0 for ever), which groups it
-leads (`+PID`, `-PID`) and that it lives (an empty line). When the pipe closes the worker is gone, and the reaper ends
-what is left. A worker that is silent for too long is frozen, and its runs are about to be given away: the reaper ends
-them too. Run as a plain script: it imports nothing of ours.
-"""
+"""The worker's side of the reaper, workers_app.reaper_main: starts it, again if it dies, and tells it of groups."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import select
-import signal
+import faulthandler
 import subprocess
 import sys
 import threading
@@ -20,77 +11,28 @@ import time
 from pathlib import Path
 from typing import IO
 
-# In the environment of every run: which worker started it. A process that has left its group is found by it.
-MARK = "SCHEDULER_WORKER"
-
-
-def main() -> None:
-    """Obey the lines on standard input until it ends."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    mark, longest = "", 0.0
-    groups: set[int] = set()
-    rest = b""
-    while True:
-        if longest and not select.select([0], [], [], longest)[0]:
-            _end(groups, mark)
-            select.select([0], [], [])
-        data = os.read(0, 65536)
-        if not data:
-            break
-        # What has no newline at its end was being written when the worker died.
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            if line[:1] == b"=":
-                mark, _, seconds = line[1:].decode().partition(" ")
-                longest = float(seconds)
-            elif line[:1] == b"+":
-                groups.add(int(line[1:]))
-            elif line:
-                groups.discard(int(line[1:]))
-    _end(groups, mark)
-
-
-def _end(groups: set[int], mark: str) -> None:
-    for group in groups:
-        with contextlib.suppress(OSError):
-            os.killpg(group, signal.SIGKILL)
-    for pid in marked(mark):
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def marked(mark: str) -> dict[int, str]:
-    """{process id: run id} of all processes that carry the mark of this worker in their environment; Linux only."""
-    wanted = f"{MARK}={mark}".encode()
-    found: dict[int, str] = {}
-    for folder in Path("/proc").glob("[0-9]*") if mark else ():
-        # Gone meanwhile, or another user's.
-        with contextlib.suppress(OSError):
-            variables = (folder / "environ").read_bytes().split(b"\0")
-            if wanted in variables:
-                run = next((v for v in variables if v.startswith(b"SCHEDULER_RUN_ID=")), b"")
-                found[int(folder.name)] = run.partition(b"=")[2].decode()
-    return found
+_ROOT = Path(__file__).resolve().parent.parent
 
 
 class Reaper:
-    """The worker's side: starts the reaper process, again if it dies, and tells it of groups. Thread-safe."""
+    """Thread-safe."""
 
     def __init__(self) -> None:
         self.mark = ""
         self._longest = 0.0
         self._told_at = 0.0
         self._gave_up = False
+        self._folder = ""
+        self._crashes = False
         self._lock = threading.Lock()
         self._groups: set[int] = set()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, mark: str, longest: float) -> None:
-        """Start it ahead of the first run. `mark` stands in the environment of runs; after `longest` seconds
-        without `beat` everything is ended."""
+    def start(self, mark: str, longest: float, folder: Path | None = None) -> None:
+        """Start it ahead of the first run. `mark` is on the processes of all runs; after `longest` seconds without
+        `beat` everything is ended; `folder` is removed when this worker is gone."""
         with self._lock:
-            self.mark, self._longest, self._gave_up = mark, longest, False
+            self.mark, self._longest, self._folder, self._gave_up = mark, longest, str(folder or ""), False
             self._told_at = time.monotonic()
             self._tell(self._introduction())
 
@@ -121,10 +63,19 @@ class Reaper:
                 self._groups.discard(pid)
                 self._tell(f"-{pid}\n")
 
+    def hear_crashes(self) -> None:
+        """Have the interpreter tell the reaper when it crashes."""
+        with self._lock:
+            self._crashes = True
+            self._tell("\n")
+            self._pass_on_crashes()
+
     def close(self) -> None:
-        """Let the reaper end, and with it every group that was not removed."""
+        """Leave: the reaper ends, and with it every group that was not removed."""
         with self._lock:
             self._groups.clear()
+            if self._process is not None:
+                self._tell(".\n")
             self._drop()
 
     def _tell(self, line: str) -> None:
@@ -144,11 +95,13 @@ class Reaper:
                 self._drop()
 
     def _introduction(self) -> str:
-        return f"={self.mark} {self._longest}\n"
+        return f"={self.mark} {self._longest} {self._folder}\n"
 
     def _drop(self) -> None:
         """Give up the pipe to a reaper that has ended."""
         process, self._process = self._process, None
+        if self._crashes:
+            faulthandler.disable()
         if process is not None and process.stdin is not None:
             with contextlib.suppress(OSError):
                 process.stdin.close()
@@ -158,12 +111,18 @@ class Reaper:
         self._drop()
         # In a session of its own, so that what kills the worker's group does not kill the reaper with it.
         self._process = subprocess.Popen(
-            [sys.executable, "-S", "-E", __file__],
+            [sys.executable, "-S", "-E", "-m", "workers_app.reaper_main"],
+            cwd=_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
             env={},
         )
+        self._pass_on_crashes()
+
+    def _pass_on_crashes(self) -> None:
+        if self._crashes:
+            faulthandler.enable(self._pipe(), all_threads=False)
 
     def _pipe(self) -> IO[bytes]:
         assert self._process is not None and self._process.stdin is not None
@@ -171,6 +130,3 @@ class Reaper:
 
 
 reaper = Reaper()
-
-if __name__ == "__main__":
-    main()

@@ -16,14 +16,16 @@ from access_app.actors import Actor
 from access_app.roles import Verb
 from console_app import pulse
 from console_app.door import action, is_fragment, live, page, show
+from console_app.end_words import ladder
 from console_app.links import number
 from console_app.run_path import steps
 from console_app.views.run_log import first_lines
 from console_app.views.task import permissions
 from dispatcher_app.explain import explain
-from tasks_app import queries
+from tasks_app import deaths, queries
 from tasks_app.models import Run, RunPeriod, Task
-from tasks_app.services import reruns, runs
+from tasks_app.services import quarantine, reruns, runs
+from tasks_app.services.quarantine import Release
 from tasks_app.states import TERMINAL, RunState
 from workers_app.models import Worker
 
@@ -31,7 +33,7 @@ MOST_PARTS = 50
 
 
 @page
-@live(pulse.everything)
+@live(pulse.of_run)
 def run_page(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
     run = _visible_run(actor, pk)
     events = list(run.events.order_by("pk"))
@@ -45,6 +47,8 @@ def run_page(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
         "explanation": explain(run, timezone.now(), visible=visible) if may_start else None,
         "events": events,
         "steps": steps(run, events),
+        "ladder": ladder(run),
+        **_deaths(run, may_see=may[Verb.SEE_OUTPUT]),
         "is_over": is_over,
         "most_attempts": max(run.attempt, run.version.retry_count + 1),
         "is_retry": run.state == RunState.WAITING and run.attempt > 1,
@@ -64,6 +68,17 @@ def run_page(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
     if not is_fragment(request) and may[Verb.SEE_OUTPUT]:
         context["log"] = first_lines(run, number(request.GET, "attempt"))
     return show(request, "run", context)
+
+
+def _deaths(run: Run, *, may_see: bool) -> dict[str, Any]:
+    """The workers that died with the run, each with the last lines of that attempt; how it may be released."""
+    if run.worker_deaths == 0:
+        return {}
+    lines = deaths.last_lines(run) if may_see else {}
+    found: dict[str, Any] = {"deaths": [(death, lines.get(death.attempt, [])) for death in deaths.of_run(run)]}
+    if run.state == RunState.QUARANTINED:
+        found |= {"releases": Release.choices, "more_memory": quarantine.more_memory(run)}
+    return found
 
 
 def _periods(actor: Actor, run: Run) -> list[tuple[RunPeriod, Task | None]]:
@@ -99,6 +114,14 @@ def rerun_failed(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBas
     number = reruns.firing_of(again).count()
     words = {"n": number, "id": again.pk}
     return _back(request, again, _("Runs planned anew: %(n)d; #%(id)d is the first of them.") % words)
+
+
+@action(back="console:run")
+def release(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
+    how = request.POST.get("how", Release.AS_IS)
+    memory = number(request.POST, "memory_limit_mb") if how == Release.MORE_MEMORY else None
+    again = quarantine.release(actor, _visible_run(actor, pk), how, memory_limit_mb=memory, now=timezone.now())
+    return _back(request, again, _("This run takes the place of #%(id)d, which stays in quarantine.") % {"id": pk})
 
 
 @action(back="console:run")

@@ -101,6 +101,10 @@ class TaskBody(RoutingBody):
     )
     retry_budget_seconds = IntegerField(min_value=1, max_value=MAX_INT, allow_null=True, required=False)
     retry_on_lost = BooleanField(required=False)
+    poison_limit = IntegerField(min_value=1, max_value=MAX_SMALL, required=False)
+    memory_limit_mb = IntegerField(min_value=1, max_value=MAX_INT, allow_null=True, required=False)
+    cpu_limit_seconds = IntegerField(min_value=1, max_value=MAX_INT, allow_null=True, required=False)
+    open_files_limit = IntegerField(min_value=1, max_value=MAX_INT, allow_null=True, required=False)
     timeout_seconds = IntegerField(min_value=1, max_value=MAX_INT, required=False)
     overlap = ChoiceField(choices=Overlap.choices, required=False)
     max_concurrent = IntegerField(min_value=1, max_value=MAX_INT, allow_null=True, required=False)
@@ -135,14 +139,6 @@ class PauseBody(StrictSerializer):
 
 class EmptyBody(StrictSerializer):
     """Nothing to say."""
-
-
-class RerunBody(StrictSerializer):
-    scope = ChoiceField(
-        choices=[("run", "run"), ("failed", "failed")],
-        default="run",
-        help_text=_("`run`: this one. `failed`: of all that was planned with it what failed, and all below."),
-    )
 
 
 class TriggerBody(StrictSerializer):
@@ -252,12 +248,6 @@ class PoolBody(StrictSerializer):
 class PoolEditBody(StrictSerializer):
     slots = IntegerField(min_value=1, max_value=MAX_INT, allow_null=True, required=False)
     description = TextField(max_length=20_000, allow_blank=True, required=False)
-
-
-class LogQuery(serializers.Serializer[Any]):
-    offset = serializers.IntegerField(min_value=0, max_value=10**9, default=0)
-    limit = serializers.IntegerField(min_value=1, max_value=5000, default=1000)
-    attempt = serializers.IntegerField(min_value=1, max_value=32767, default=None, allow_null=True)
 
 
 class UpcomingQuery(serializers.Serializer[Any]):

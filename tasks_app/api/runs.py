@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,14 +15,23 @@ from access_app.actors import Actor
 from access_app.api.problems import CONTENT_TYPE
 from access_app.api.schema import problem_response
 from access_app.api.views import ApiView, ListView, rendered_by
-from access_app.roles import Verb, require
-from tasks_app.api.bodies import EmptyBody, LogQuery, RerunBody
+from access_app.roles import Verb, allows, require, role_in
+from tasks_app import deaths
+from tasks_app.api.bodies import EmptyBody
 from tasks_app.api.lookups import find_run, run_rows
-from tasks_app.api.shapes import LogSerializer, RunEventSerializer, RunSerializer, render_run, render_runs
+from tasks_app.api.run_bodies import AttemptQuery, LogQuery, ReleaseBody, RerunBody
+from tasks_app.api.run_shapes import (
+    LogSerializer,
+    RunEventSerializer,
+    RunSerializer,
+    WorkerDeathSerializer,
+    render_run,
+    render_runs,
+)
 from tasks_app.filters import RunFilter
 from tasks_app.models import Run
-from tasks_app.queries import log_lines, log_truncated, shown_attempt
-from tasks_app.services import reruns, runs
+from tasks_app.run_output import chunks, find_lines, line_count, log_lines, log_truncated, shown_attempt
+from tasks_app.services import quarantine, reruns, runs
 from tasks_app.states import TERMINAL
 
 WRONG_STATE = {
@@ -55,21 +66,39 @@ class RunEventsView(ListView):
         return self.page(rows, rendered_by(RunEventSerializer))
 
 
+class RunDeathsView(ApiView):
+    @extend_schema(operation_id="runs_deaths", responses=WorkerDeathSerializer(many=True))
+    def get(self, request: Request, run_id: int) -> Response:  # noqa: ARG002
+        """The workers that died while they had the run, and what is known of why."""
+        run = find_run(self.actor, run_id)
+        may_see = allows(role_in(self.actor, run.task.project_id), Verb.SEE_OUTPUT)
+        context = {"last_lines": deaths.last_lines(run) if may_see else None}
+        rows = WorkerDeathSerializer(deaths.of_run(run), many=True, context=context)
+        return Response({"results": rows.data})
+
+
 class RunLogView(ApiView):
-    query_parameters = ("offset", "limit", "attempt")
+    query_parameters = ("offset", "limit", "attempt", "search")
 
     @extend_schema(operation_id="runs_log", parameters=[LogQuery], responses=LogSerializer)
     def get(self, request: Request, run_id: int) -> Response:  # noqa: ARG002
-        """Lines of output from `offset` on. Ask again from `next_offset` until `complete`."""
-        actor = self.actor
-        run = find_run(actor, run_id)
-        require(actor, Verb.SEE_OUTPUT, run.task.project_id)
+        """Lines of output from `offset` on. Ask again from `next_offset` until `complete`.
+
+        With `search` only lines that hold the text, in upper or lower case; `next_offset` then says where to search on.
+        """
+        run = _run_with_output(self.actor, run_id)
         wanted = self.read_query(LogQuery)
         attempt = wanted["attempt"] or shown_attempt(run)
         # The run was read before its lines, and its last line is stored before its end: over then means all is here.
         over = run.state in TERMINAL or attempt < run.attempt
-        lines, next_offset = log_lines(run, offset=wanted["offset"], limit=wanted["limit"], attempt=attempt)
-        complete = over and not log_lines(run, offset=next_offset, limit=1, attempt=attempt)[0]
+        offset, limit = wanted["offset"], wanted["limit"]
+        if wanted["search"]:
+            lines, rest = find_lines(run, attempt, wanted["search"], offset=offset, limit=limit)
+            complete = over and rest is None
+            next_offset = rest if rest is not None else max(line_count(run, attempt), offset)
+        else:
+            lines, next_offset = log_lines(run, offset=offset, limit=limit, attempt=attempt)
+            complete = over and not log_lines(run, offset=next_offset, limit=1, attempt=attempt)[0]
         return Response(
             {
                 "lines": lines,
@@ -79,6 +108,30 @@ class RunLogView(ApiView):
                 "attempt": attempt,
             }
         )
+
+
+class RunLogTextView(ApiView):
+    query_parameters = ("attempt",)
+
+    @extend_schema(
+        operation_id="runs_log_text",
+        parameters=[AttemptQuery],
+        responses={(200, "text/plain"): OpenApiTypes.STR},
+    )
+    def get(self, request: Request, run_id: int) -> StreamingHttpResponse:  # noqa: ARG002
+        """The whole output of an attempt as a text file, as it is now."""
+        run = _run_with_output(self.actor, run_id)
+        attempt = self.read_query(AttemptQuery)["attempt"] or shown_attempt(run)
+        parts = ("".join(f"{line['text']}\n" for line in part) for part in chunks(run, attempt))
+        response = StreamingHttpResponse(parts, content_type="text/plain; charset=utf-8")
+        response["Content-Disposition"] = f'attachment; filename="run-{run.pk}-{attempt}.txt"'
+        return response
+
+
+def _run_with_output(actor: Actor, run_id: int) -> Run:
+    run = find_run(actor, run_id)
+    require(actor, Verb.SEE_OUTPUT, run.task.project_id)
+    return run
 
 
 class _RunVerbView(ApiView):
@@ -122,6 +175,18 @@ class RerunView(ApiView):
         run = find_run(actor, run_id)
         verb = reruns.rerun_failed if self.read(RerunBody)["scope"] == "failed" else runs.rerun
         again = verb(actor, run, now=self.now)
+        return Response(render_run(find_run(actor, again.pk)), status=201)
+
+
+class ReleaseView(ApiView):
+    @extend_schema(operation_id="runs_release", request=ReleaseBody, responses={201: RunSerializer, **WRONG_STATE})
+    def post(self, request: Request, run_id: int) -> Response:  # noqa: ARG002
+        """A new run in place of one in quarantine: `as_is`, with `more_memory` (by default twice as much as it had), or
+        `alone`, with no other run beside it on its worker."""
+        actor = self.actor
+        run = find_run(actor, run_id)
+        body = self.read(ReleaseBody)
+        again = quarantine.release(actor, run, body["how"], memory_limit_mb=body["memory_limit_mb"], now=self.now)
         return Response(render_run(find_run(actor, again.pk)), status=201)
 
 

@@ -1,17 +1,15 @@
-"""How tasks, schedules, runs and their surroundings look in answers. Docs: docs/api.md."""
+"""How tasks, schedules and their surroundings look in answers; run_shapes has the runs. Docs: docs/api.md."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from django.apps import apps
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from access_app.api.fields import InstantField, instant
-from tasks_app.api.routing_fields import PlaceShape, RoutingShape
-from tasks_app.models import Run, Task, TaskDependency
+from tasks_app.api.routing_fields import RoutingShape
+from tasks_app.models import Task, TaskDependency
 from tasks_app.periods import Unit
 from tasks_app.services.runs import priority_name
 from tasks_app.services.task_resources import amounts_of
@@ -52,6 +50,10 @@ class TaskSerializer(RoutingShape):
     never_retry = serializers.DictField(source="version.never_retry")
     retry_budget_seconds = serializers.IntegerField(source="version.retry_budget_seconds", allow_null=True)
     retry_on_lost = serializers.BooleanField(source="version.retry_on_lost")
+    poison_limit = serializers.IntegerField(source="version.poison_limit")
+    memory_limit_mb = serializers.IntegerField(source="version.memory_limit_mb", allow_null=True)
+    cpu_limit_seconds = serializers.IntegerField(source="version.cpu_limit_seconds", allow_null=True)
+    open_files_limit = serializers.IntegerField(source="version.open_files_limit", allow_null=True)
     timeout_seconds = serializers.IntegerField(source="version.timeout_seconds")
     overlap = serializers.CharField()
     max_concurrent = serializers.IntegerField(allow_null=True)
@@ -102,6 +104,10 @@ class TaskVersionSerializer(serializers.Serializer[Any]):
     never_retry = serializers.DictField()
     retry_budget_seconds = serializers.IntegerField(allow_null=True)
     retry_on_lost = serializers.BooleanField()
+    poison_limit = serializers.IntegerField()
+    memory_limit_mb = serializers.IntegerField(allow_null=True)
+    cpu_limit_seconds = serializers.IntegerField(allow_null=True)
+    open_files_limit = serializers.IntegerField(allow_null=True)
     created_at = InstantField()
     created_by = serializers.SerializerMethodField()
 
@@ -174,79 +180,6 @@ class DependencySerializer(serializers.Serializer[Any]):
         return edge.period or None
 
 
-class RunSerializer(PlaceShape):
-    id = serializers.IntegerField()
-    task = serializers.IntegerField(source="task_id")
-    task_name = serializers.CharField(source="task.name")
-    project = serializers.CharField(source="task.project.name")
-    pool = serializers.CharField(source="pool.name")
-    state = serializers.CharField()
-    reason = serializers.CharField()
-    reason_detail = serializers.CharField()
-    run_type = serializers.CharField()
-    attempt = serializers.IntegerField()
-    priority = PriorityName()
-    held = serializers.BooleanField()
-    weight = serializers.IntegerField()
-    concurrency_key = serializers.CharField()
-    backfill = serializers.IntegerField(source="backfill_id", allow_null=True)
-    schedule = serializers.IntegerField(source="schedule_id", allow_null=True)
-    rerun_of = serializers.IntegerField(source="rerun_of_id", allow_null=True)
-    nominal_at = InstantField(allow_null=True)
-    due_at = InstantField()
-    expires_at = InstantField(allow_null=True)
-    queued_at = InstantField(allow_null=True)
-    started_at = InstantField(allow_null=True)
-    finished_at = InstantField(allow_null=True)
-    cancel_requested_at = InstantField(allow_null=True)
-    terminate_requested_at = InstantField(allow_null=True)
-    exit_code = serializers.IntegerField(allow_null=True)
-    output = serializers.JSONField(allow_null=True)
-    worker = serializers.UUIDField(source="worker_id", allow_null=True)
-    worker_name = serializers.SerializerMethodField()
-    version = serializers.IntegerField(source="version.number")
-    params = serializers.DictField()
-    idempotency_key = serializers.CharField(allow_null=True)
-    created_at = InstantField()
-
-    def get_fields(self) -> dict[str, Any]:
-        # `root` is an attribute of every field already.
-        root = serializers.IntegerField(source="root_id", allow_null=True)
-        return {**super().get_fields(), "root": root}
-
-    def get_worker_name(self, run: Run) -> str | None:
-        name: str | None = self.context.get("worker_names", {}).get(run.worker_id)
-        return name
-
-
-class RunEventSerializer(serializers.Serializer[Any]):
-    at = InstantField()
-    to = serializers.CharField(source="to_state")
-    attempt = serializers.IntegerField()
-    reason = serializers.CharField()
-    detail = serializers.CharField()
-    actor = serializers.CharField()
-
-    def get_fields(self) -> dict[str, Any]:
-        # `from` cannot be an attribute of a class body.
-        return {"from": serializers.CharField(source="from_state"), **super().get_fields()}
-
-
-class LogLineSerializer(serializers.Serializer[Any]):
-    n = serializers.IntegerField()
-    at = serializers.DateTimeField()
-    stream = serializers.CharField(help_text="`stdout`, `stderr`, or `system` for our own remarks.")
-    text = serializers.CharField()
-
-
-class LogSerializer(serializers.Serializer[Any]):
-    lines = LogLineSerializer(many=True)
-    next_offset = serializers.IntegerField()
-    complete = serializers.BooleanField(help_text="The run is over and no line follows.")
-    truncated = serializers.BooleanField(help_text="Some of the output was left out for its size.")
-    attempt = serializers.IntegerField()
-
-
 class PoolSerializer(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     name = serializers.CharField()
@@ -271,22 +204,3 @@ class ProjectSerializer(serializers.Serializer[Any]):
 
 def render_task(task: Task) -> dict[str, Any]:
     return dict(TaskSerializer(task).data)
-
-
-def render_runs(runs: Iterable[Run]) -> list[Any]:
-    """The runs with the names of their workers: one query for all."""
-    rows = list(runs)
-    return list(RunSerializer(rows, many=True, context={"worker_names": worker_names(rows)}).data)
-
-
-def render_run(run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = render_runs([run])[0]
-    return found
-
-
-def worker_names(runs: Iterable[Run]) -> dict[Any, str]:
-    ids = {run.worker_id for run in runs if run.worker_id is not None}
-    if not ids:
-        return {}
-    workers = apps.get_model("workers_app", "Worker")._default_manager
-    return dict(workers.filter(pk__in=ids).values_list("pk", "name"))

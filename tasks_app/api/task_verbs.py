@@ -16,9 +16,10 @@ from access_app.api.fields import InstantField
 from access_app.api.views import ApiView, ListView, rendered_by
 from tasks_app.api.bodies import BatchAnswer, EmptyBody, PauseBody, TriggerBatchBody, TriggerBody, UpcomingQuery
 from tasks_app.api.lookups import find_task, run_rows
+from tasks_app.api.run_shapes import RunSerializer, render_run, render_runs
 from tasks_app.api.runs import WRONG_STATE
 from tasks_app.api.schedules import with_instants
-from tasks_app.api.shapes import RunSerializer, TaskSerializer, TaskVersionSerializer, render_run, render_runs
+from tasks_app.api.shapes import TaskSerializer, TaskVersionSerializer
 from tasks_app.api.tasks import task_answer
 from tasks_app.errors import InvalidInput
 from tasks_app.filters import RunFilter

@@ -2,6 +2,8 @@
 
 from tasks_app.models.backfill import Backfill
 from tasks_app.models.calendar import Calendar
+from tasks_app.models.ending import EndStep, WorkerDeath
+from tasks_app.models.output import StoredOutput
 from tasks_app.models.project import Project
 from tasks_app.models.resource import Pool, RateStart, Resource, TaskResource
 from tasks_app.models.run import Run, RunDependency, RunEvent, RunOutput, RunPeriod
@@ -11,6 +13,7 @@ from tasks_app.models.task import Task, TaskDependency, TaskVersion
 __all__ = [
     "Backfill",
     "Calendar",
+    "EndStep",
     "LedgerEntry",
     "Pool",
     "Project",
@@ -22,8 +25,10 @@ __all__ = [
     "RunOutput",
     "RunPeriod",
     "Schedule",
+    "StoredOutput",
     "Task",
     "TaskDependency",
     "TaskResource",
     "TaskVersion",
+    "WorkerDeath",
 ]

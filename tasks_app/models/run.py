@@ -79,6 +79,9 @@ class Run(models.Model):
     worker_id = models.UUIDField(null=True)
     # The worker to whose own queue it was sent; null where it went to the queue of its pool.
     target_id = models.UUIDField(null=True)
+    # Set where somebody released it from quarantine: more memory than its version has; no other run beside it.
+    memory_limit_mb = models.PositiveIntegerField(null=True)
+    alone = models.BooleanField(default=False)
     exit_code = models.IntegerField(null=True)
     params = models.JSONField(default=dict)
     output = models.JSONField(null=True)
@@ -285,7 +288,7 @@ class RunOutput(models.Model):
         verbose_name_plural = _("run output")
         ordering = ("run", "attempt", "first_line")
         constraints = (
-            # Reader: queries.log_lines. Lines count from 0 in each attempt, so a zombie cannot write into the next.
+            # Reader: run_output.log_lines. Lines count from 0 in each attempt, so a zombie cannot write into the next.
             models.UniqueConstraint(fields=("run", "attempt", "first_line"), name="run_output_line_once"),
         )
 

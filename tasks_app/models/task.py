@@ -11,6 +11,7 @@ from tasks_app.dependencies import TriggerRule
 from tasks_app.models.project import Project, one_line
 from tasks_app.models.resource import Pool, Resource, TaskResource
 from tasks_app.periods import PeriodPolicy, Unit
+from tasks_app.retry import POISON_LIMIT
 from tasks_app.routing import MOST_SHARDS, Routing
 
 PRIORITY_NAMES: dict[str, int] = {"low": 20, "normal": 50, "high": 75, "critical": 100}
@@ -145,6 +146,18 @@ class TaskVersion(models.Model):
     never_retry = models.JSONField(_("never retry"), default=dict, blank=True)
     retry_budget_seconds = models.PositiveIntegerField(_("retry for at most seconds"), null=True, blank=True)
     retry_on_lost = models.BooleanField(_("rerun when its worker is lost"), default=False)
+    poison_limit = models.PositiveSmallIntegerField(
+        _("quarantine after dead workers"), default=POISON_LIMIT, validators=[MinValueValidator(1)]
+    )
+    memory_limit_mb = models.PositiveIntegerField(
+        _("memory limit in MB"), null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    cpu_limit_seconds = models.PositiveIntegerField(
+        _("processor time limit in seconds"), null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    open_files_limit = models.PositiveIntegerField(
+        _("open files limit"), null=True, blank=True, validators=[MinValueValidator(1)]
+    )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"

@@ -17,6 +17,15 @@ from tasks_app.services.resources import check_rate
 
 LONGEST_DELAY = 30 * 24 * 3600
 LONGEST_BUDGET = 3660 * 24 * 3600
+# What a run may be limited to, from what a shell needs at least to what no machine has.
+RUN_LIMITS = {
+    "memory_limit_mb": (4, 16 * 1024 * 1024),
+    "cpu_limit_seconds": (1, 30 * 24 * 3600),
+    "open_files_limit": (16, 1024 * 1024),
+}
+MOST_DEATHS = 100
+# Their work is done by the worker itself, or elsewhere.
+WITHOUT_PROCESS = ("http", "sql")
 # A worker that stopped may come back; one that did so longer ago is forgotten.
 WORKER_KNOWN_FOR = timedelta(days=1)
 
@@ -45,8 +54,25 @@ def check_limits(task: Task, version: TaskVersion) -> None:
     for field in ("retry_delay_seconds", "retry_cap_seconds"):
         if getattr(version, field) > LONGEST_DELAY:
             raise InvalidInput(**{field: _("A delay may be at most 30 days.")})
+    _check_run_limits(version)
     if version.retry_budget_seconds is not None and not 1 <= version.retry_budget_seconds <= LONGEST_BUDGET:
         raise InvalidInput(retry_budget_seconds=_("Give 1 second to ten years, or nothing."))
+
+
+def _check_run_limits(version: TaskVersion) -> None:
+    for field, (least, most) in RUN_LIMITS.items():
+        value = getattr(version, field)
+        if value is None:
+            continue
+        if version.executor in WITHOUT_PROCESS:
+            text = _("A run of the executor %(name)s has no process of its own that could be limited.")
+            raise InvalidInput(**{field: text % {"name": version.executor}})
+        if version.executor == "container":
+            raise InvalidInput(**{field: _("Say it of the container: memory and cpus among the parameters.")})
+        if not least <= value <= most:
+            raise InvalidInput(**{field: _("Give %(least)d to %(most)d, or nothing.") % {"least": least, "most": most}})
+    if not 1 <= version.poison_limit <= MOST_DEATHS:
+        raise InvalidInput(poison_limit=_("Give 1 to %(most)d.") % {"most": MOST_DEATHS})
 
 
 def check_weight(task: Task, *, now: datetime) -> None:

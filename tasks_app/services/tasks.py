@@ -62,6 +62,10 @@ VERSION_FIELDS = (
     "never_retry",
     "retry_budget_seconds",
     "retry_on_lost",
+    "poison_limit",
+    "memory_limit_mb",
+    "cpu_limit_seconds",
+    "open_files_limit",
 )
 LONGEST_TIMEOUT = 30 * 24 * 3600
 MOST_RETRIES = 1000

@@ -14,10 +14,10 @@ import pytest
 from kombu import Connection, Producer
 
 from scripts.probes import RABBITMQ
-from tests.acceptance.work import NOOP, RECOVERY_SECONDS, create_task, say, states, trigger
+from tests.acceptance.work import LONG, NOOP, RECOVERY_SECONDS, create_task, say, states, trigger
 from tests.services import Child, ProcessStack
 from workers_app import messages
-from workers_app.reaper import marked
+from workers_app.marks import marked
 
 pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
 ATTEMPTS_OF_ONE = "select count(*) from tasks_app_run where attempt <> 1"
@@ -44,7 +44,7 @@ def test_floods_garbage_and_runaways_harm_neither_their_worker_nor_the_runs_besi
     hostile = {
         "one line": "head -c 300000000 /dev/zero | tr '\\0' x",
         "nested": "python3 -c 'print(chr(91) * 900 + chr(93) * 900)'",
-        "runaway": "setsid sleep 300 >/dev/null 2>&1 & echo gone",
+        "runaway": "setsid sleep 300 >/dev/null 2>&1 & setsid env -i sleep 300 >/dev/null 2>&1 & echo gone",
         "suicide": "kill -9 $$",
         "signals everybody it can": "kill -TERM 0; sleep 300",
     }
@@ -83,6 +83,55 @@ def test_floods_garbage_and_runaways_harm_neither_their_worker_nor_the_runs_besi
     say(
         capsys, f"floods of 4 s: worker grew by {grown:.0f} MB at most, largest output {largest / 2**20:.1f} MB as JSON"
     )
+
+
+FLOODS = {
+    "yes": "yes | head -c {bytes}",
+    "one line": "head -c {bytes} /dev/zero | tr '\\0' x",
+    "NULs": "head -c {bytes} /dev/zero",
+    "no UTF-8": "head -c {bytes} /dev/zero | tr '\\0' '\\377'",
+    "lines": 'python3 -c "import sys, time\nfor _ in range({seconds}):\n end = time.time() + 1\n'
+    " sys.stdout.write('a line of some text\\n' * 100000); time.sleep(max(end - time.time(), 0))\"",
+    "both streams": "yes | head -c {bytes} >&2 & yes no | head -c {bytes}; wait",
+}
+MOST_MIB = 20
+
+
+def test_the_worker_grows_by_less_than_20_mib_whatever_is_written_and_other_runs_do_not_feel_it(stack, capsys):
+    size, seconds = (2**30, 10) if LONG else (2**28, 3)
+    stack.dispatcher()
+    worker = stack.worker(concurrency=4)
+    small = create_task(stack, "small", "shell", "echo fine")
+    # A worker that has done nothing yet still has its connections and modules to load.
+    flood = create_task(stack, "first flood", "shell", "yes | head -c 20000000")
+    trigger(stack, (small, 20), (flood, 2))
+    stack.wait_for("the warm-up", lambda: states(stack) == {"succeeded": 22}, RECOVERY_SECONDS)
+    grown, took = {}, {}
+    done = 22
+    for name, command in FLOODS.items():
+        task = create_task(stack, name, "shell", command.format(bytes=size, seconds=seconds), timeout_seconds=300)
+        forget_most_resident(worker)
+        before = resident(worker)
+        trigger(stack, (task, 1), (small, 10))
+        done += 11
+        stack.wait_for(f"the end of {name}", lambda done=done: states(stack) == {"succeeded": done}, 120)
+        grown[name] = most_resident(worker) - before
+        (took[name],) = (
+            float(seconds)
+            for (seconds,) in stack.rows(
+                "select max(extract(epoch from finished_at - started_at)) from tasks_app_run where task_id = %s"
+                " and id > (select coalesce(max(id), 0) - 30 from tasks_app_run)",
+                (small,),
+            )
+        )
+    say(capsys, ", ".join(f"{name} +{mib:.1f} MiB" for name, mib in grown.items()))
+    assert max(grown.values()) < MOST_MIB
+    assert max(took.values()) < 10, "a run of a moment takes a moment"
+
+
+def forget_most_resident(child: Child) -> None:
+    """Have the kernel count the most that the process has held from now on."""
+    Path(f"/proc/{child.process.pid}/clear_refs").write_text("5")
 
 
 def test_garbage_and_repeats_on_the_queue_start_nothing_and_stop_nobody(stack):
@@ -201,10 +250,8 @@ def test_what_left_its_run_dies_with_a_killed_worker_and_a_frozen_worker_s_run_b
     frozen.freeze()
 
     def started_again() -> int:
-        again = {
-            str(id) for (id,) in stack.rows("select id from tasks_app_run where state = 'running' and attempt = 2")
-        }
-        assert not again & {run for key in keys for run in marked(key).values()}, "two attempts at the same time"
+        again = {id for (id,) in stack.rows("select id from tasks_app_run where state = 'running' and attempt = 2")}
+        assert not again & {run for key in keys for run, _attempt in marked(key).values()}, "two at the same time"
         return len(again)
 
     stack.wait_for("the second attempts", lambda: started_again() == 2, RECOVERY_SECONDS)

@@ -90,6 +90,7 @@ LEAST_ROLE = {
     ("POST", "api/runs/<int:run_id>/cancel"): "operator",
     ("POST", "api/runs/<int:run_id>/terminate"): "operator",
     ("POST", "api/runs/<int:run_id>/rerun"): "operator",
+    ("POST", "api/runs/<int:run_id>/release"): "operator",
     ("POST", "api/runs/<int:run_id>/hold"): "operator",
     ("POST", "api/runs/<int:run_id>/unhold"): "operator",
 }
@@ -218,8 +219,9 @@ def test_each_write_needs_its_role_and_no_less(api, project, charlie, objects, m
     if least is not None:
         grant(charlie, least, project)
         answer = ask(api(charlie), method, route, objects)
-        # A waiting run cannot be run again: past the check of the role.
-        assert answer.status_code in ((409,) if route.endswith("rerun") else (200, 201, 202, 204)), answer.content
+        # A waiting run cannot be run again, nor is it in quarantine: past the check of the role.
+        done = (409,) if route.endswith(("rerun", "release")) else (200, 201, 202, 204)
+        assert answer.status_code in done, answer.content
 
 
 @pytest.mark.parametrize(("method", "route"), [a for a in WRITES if a in LEAST_ROLE])

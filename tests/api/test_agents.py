@@ -14,8 +14,8 @@ from access_app.actors import system_actor
 from dispatcher_app.rescue import expire_leases, recover_orphans
 from tasks_app import transitions
 from tasks_app.models import Run, RunEvent
-from tasks_app.queries import log_lines
 from tasks_app.rowset import database_now
+from tasks_app.run_output import log_lines
 from tasks_app.states import RunState
 from tests.api.client import is_problem
 from tests.tasks_app.making import ACTOR, enqueue, make_pool, make_task, make_worker, plan, state_of

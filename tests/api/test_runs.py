@@ -7,7 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from tasks_app import moves, transitions
+from tasks_app import deaths, end_steps, moves, transitions
+from tasks_app.deaths import Cause, Death
+from tasks_app.end_steps import Taken
 from tasks_app.models import Run, RunOutput
 from tasks_app.states import RunState
 from tests.api.client import default_pool, is_problem
@@ -281,3 +283,95 @@ def test_runs_are_filtered_by_task_states_type_and_time(client, make_task, trigg
     assert found("project=analytics&ordering=id") == [one, two, three]
     assert found("created_after=2099-01-01T00:00:00Z") == []
     assert [run["id"] for run in client.get(f"/api/tasks/{a.pk}/runs").json()["results"]] == [two, one]
+
+
+def test_the_steps_by_which_a_run_was_ended_are_told_with_their_times(client, make_task, trigger, worker):
+    task = make_task()
+    ended, never_started, untouched = trigger(task), trigger(task), trigger(task)
+    start(ended, worker)
+    client.post(f"/api/runs/{ended}/cancel")
+    client.post(f"/api/runs/{never_started}/cancel")
+    asked = Run.objects.get(pk=ended).cancel_requested_at
+    assert asked is not None
+    taken = [("acknowledged", 0.5), ("term", 0.6), ("kill", 5.6)]
+    end_steps.record(Taken(ended, 1, step, asked + timedelta(seconds=after)) for step, after in taken)
+    over = moves.Outcome(ended, 1, RunState.CANCELLED)
+    at = asked + timedelta(seconds=5.7)
+    transitions.finish([over], worker_id=worker.pk, now=at, actor="test")
+    steps = client.get(f"/api/runs/{ended}").json()["cancel_steps"]
+    assert [(step["step"], round(step["after"], 3), step["attempt"]) for step in steps] == [
+        ("asked", 0.0, 1),
+        ("acknowledged", 0.5, 1),
+        ("term", 0.6, 1),
+        ("kill", 5.6, 1),
+        ("ended", 5.7, 1),
+    ]
+    assert steps[0]["at"].endswith("Z")
+    found = {run["id"]: run["cancel_steps"] for run in client.get("/api/runs").json()["results"]}
+    assert found[ended] == steps
+    assert [step["step"] for step in found[never_started]] == ["asked", "ended"]
+    assert found[untouched] == []
+
+
+def test_what_is_known_of_dead_workers_is_told_and_the_run_released(client, api, bob, charlie, make_task, trigger):
+    run, other = trigger(make_task(retry_on_lost=True)), trigger(make_task("other"))
+    dead = uuid4()
+    transitions.enqueue([run], now=NOW, sweep_at=NOW, actor="test")
+    transitions.claim([(run, 1)], worker_id=dead, now=NOW, actor="test")
+    lost = moves.Outcome(run, 1, RunState.QUARANTINED, "poison", worker_died=True)
+    transitions.recover([lost], now=NOW, actor="test")
+    deaths.record([Death(run, 1, dead, "w-1", "node")], now=NOW)
+    deaths.explain(dead, Cause(signal=9, out_of_memory=True, peak_mb=90, peaks_of_runs={run: 700}))
+    lines = [["2026-03-01T12:00:00Z", "stdout", "the last"]]
+    RunOutput.objects.create(run_id=run, attempt=1, first_line=0, line_count=1, lines=lines)
+    (death,) = client.get(f"/api/runs/{run}/deaths").json()["results"]
+    assert death == {
+        "attempt": 1,
+        "at": "2026-03-01T12:00:00Z",
+        "worker": str(dead),
+        "worker_name": "w-1",
+        "host": "node",
+        "signal": 9,
+        "out_of_memory": True,
+        "worker_peak_mb": 90,
+        "run_peak_mb": 700,
+        "last_words": "",
+        "last_lines": ["the last"],
+    }
+    assert client.get(f"/api/runs/{other}/deaths").json() == {"results": []}
+    stranger = api(charlie)
+    assert stranger.get(f"/api/runs/{run}/deaths").status_code == 404
+    assert stranger.post(f"/api/runs/{run}/release").status_code == 404
+    is_problem(client.post(f"/api/runs/{run}/release", {"how": "more_memory"}), 400, "memory_limit_mb")
+    is_problem(client.post(f"/api/runs/{run}/release", {"how": "gently"}), 400, "how")
+    assert is_problem(client.post(f"/api/runs/{other}/release"), 409)["code"] == "wrong_state"
+    answer = api(bob).post(f"/api/runs/{run}/release", {"how": "alone"})
+    assert answer.status_code == 201
+    assert (answer.json()["rerun_of"], answer.json()["alone"], answer.json()["memory_limit_mb"]) == (run, True, None)
+
+
+def test_output_is_searched_whatever_its_case_and_colours_and_downloaded_as_text(client, make_task, trigger, worker):
+    run = trigger(make_task())
+    start(run, worker)
+    lines = [
+        ["2026-03-01T12:00:00Z", "stdout", f"line {n}" + (" \x1b[31mER\x1b[0mROR" if n % 3 == 0 else "")]
+        for n in range(10)
+    ]
+    RunOutput.objects.create(run_id=run, attempt=1, first_line=0, line_count=10, lines=lines)
+    found = client.get(f"/api/runs/{run}/log?search=error&limit=3").json()
+    assert [line["n"] for line in found["lines"]] == [0, 3, 6]
+    assert (found["next_offset"], found["complete"]) == (9, False)
+    rest = client.get(f"/api/runs/{run}/log?search=error&limit=3&offset=9").json()
+    assert ([line["n"] for line in rest["lines"]], rest["next_offset"], rest["complete"]) == ([9], 10, False)
+    assert client.get(f"/api/runs/{run}/log?search=nothing").json()["lines"] == []
+    text = client.get(f"/api/runs/{run}/log.txt")
+    assert text["Content-Disposition"] == f'attachment; filename="run-{run}-1.txt"'
+    content = b"".join(text.streaming_content).decode()
+    assert content.startswith("line 0 \x1b[31mER") and content.endswith("ROR\n") and content.count("\n") == 10
+
+
+def test_foreign_output_can_neither_be_searched_nor_downloaded(api, charlie, make_task, trigger):
+    run = trigger(make_task())
+    for path in (f"/api/runs/{run}/log?search=a", f"/api/runs/{run}/log.txt"):
+        assert api(charlie).get(path).status_code == 404
+        assert api(None).get(path).status_code == 401

@@ -75,7 +75,8 @@ def test_limits_and_retries_are_typed_kept_and_shown_again(as_alice, task, api):
         "weight": "2", "concurrency_key": "{{ params.region }}", "max_concurrent_per_key": "4", "rate_limit": "5",
         "rate_window_seconds": "60", "start_deadline_seconds": "30", "auto_pause_after": "7", "resources": "api 3",
         "retry_cap_seconds": "99", "retry_budget_seconds": "600", "never_exit_codes": "2, -9",
-        "never_exceptions": "ValueError shop.Refused", "never_statuses": "404,5xx",
+        "never_exceptions": "ValueError shop.Refused", "never_statuses": "404,5xx", "poison_limit": "2",
+        "memory_limit_mb": "256", "cpu_limit_seconds": "90", "open_files_limit": "64",
     }  # fmt: skip
     answer = as_alice.post(f"/tasks/{task.pk}/edit", form_of(task, **typed))
     assert answer.status_code == 302, answer.context["form"].errors
@@ -87,6 +88,11 @@ def test_limits_and_retries_are_typed_kept_and_shown_again(as_alice, task, api):
     }  # fmt: skip
     numbers = ("weight", "max_concurrent_per_key", "rate_limit", "start_deadline_seconds", "retry_cap_seconds")
     assert [found[name] for name in numbers] == [2, 4, 5, 30, 99]
+    more = ("poison_limit", "memory_limit_mb", "cpu_limit_seconds", "open_files_limit")
+    assert [found[name] for name in more] == [2, 256, 90, 64]
+    shown = as_alice.get(f"/tasks/{task.pk}/").text
+    for text in ("256 MB of memory", "1 m 30 s of processor time", "64 open files in each process"):
+        assert text in shown
     assert found["retry_jitter"] is False
     page = as_alice.get(f"/tasks/{task.pk}/edit").text
     assert page.count('<details class="more" open>') == 2

@@ -9,8 +9,10 @@ import pytest
 from django.utils import timezone
 
 from console_app.run_path import steps
-from tasks_app import moves, transitions
-from tasks_app.models import Run
+from tasks_app import deaths, end_steps, moves, transitions
+from tasks_app.deaths import Cause, Death
+from tasks_app.end_steps import Taken
+from tasks_app.models import EndStep, Run, StoredOutput
 from tasks_app.states import RunState
 from tests.console_app.factories import make_run, make_worker, write_lines
 
@@ -185,6 +187,81 @@ def test_a_run_that_was_asked_to_stop_can_be_killed_from_its_page(as_bob, task):
     run.refresh_from_db()
     assert run.terminate_requested_at is not None
     assert "Asked to be killed" in page and "Its worker kills the run." in page
+
+
+def test_the_page_of_an_ended_run_shows_the_steps_of_its_ending(as_bob, task):
+    run, other = make_run(task, RunState.RUNNING), make_run(task, RunState.RUNNING)
+    assert "How it was ended" not in as_bob.get(f"/runs/{run.pk}/").text
+    as_bob.post(f"/runs/{run.pk}/cancel")
+    run.refresh_from_db()
+    assert run.cancel_requested_at is not None
+    end_steps.record([Taken(run.pk, 1, EndStep.Step.TERM, run.cancel_requested_at + timedelta(seconds=2))])
+    page = as_bob.get(f"/runs/{run.pk}/").text
+    assert "How it was ended" in page and "asked to stop" in page and "TERM sent" in page and "2.0 s" in page
+    assert "KILL sent" not in page
+    assert "How it was ended" not in as_bob.get(f"/runs/{other.pk}/").text
+
+
+def _quarantined(task) -> Run:
+    run = make_run(task, RunState.RUNNING)
+    lost = moves.Outcome(run.pk, 1, RunState.QUARANTINED, "poison", "1 worker died.", worker_died=True)
+    transitions.recover([lost], now=timezone.now(), actor="test")
+    assert run.worker_id is not None
+    deaths.record([Death(run.pk, 1, run.worker_id, "worker-7", "node-9")], now=timezone.now())
+    run.refresh_from_db()
+    return run
+
+
+def test_a_quarantined_run_shows_the_dead_workers_and_is_released_alone(as_bob, task):
+    run, other = _quarantined(task), make_run(task, RunState.FAILED)
+    assert run.worker_id is not None
+    deaths.explain(run.worker_id, Cause(signal=9, out_of_memory=True, peak_mb=1234, peaks_of_runs={run.pk: 777}))
+    write_lines(run, ["\x1b[31mlast\x1b[0m words"])
+    page = as_bob.get(f"/runs/{run.pk}/").text
+    for text in ("Workers that died with it", "worker-7", "node-9", "out of memory", "777 MB", "1,234 MB"):
+        assert text in page
+    assert '<span class="sgr-red">last</span> words' in page
+    assert "Release from quarantine" in page
+    assert "Release from quarantine" not in as_bob.get(f"/runs/{other.pk}/").text
+    response = as_bob.post(f"/runs/{run.pk}/release", {"how": "alone", "memory_limit_mb": "12"})
+    again = Run.objects.get(rerun_of=run)
+    assert response["Location"] == f"/runs/{again.pk}/"
+    assert (again.alone, again.memory_limit_mb) == (True, None)
+    assert "no other run on its worker" in as_bob.get(f"/runs/{again.pk}/").text
+    assert "message error" in as_bob.post(f"/runs/{run.pk}/release", {"how": "alone"}, follow=True).text
+    assert "message error" in as_bob.post(f"/runs/{other.pk}/release", follow=True).text
+
+
+def test_output_is_searched_from_its_page(as_bob, task):
+    run = make_run(task, RunState.SUCCEEDED)
+    write_lines(run, [f"line {n} <b>" + (" Needle" if n % 2 else "") for n in range(450)])
+    page = as_bob.get(f"/runs/{run.pk}/").text
+    assert f'hx-get="/runs/{run.pk}/log/search"' in page
+    found = as_bob.get(f"/runs/{run.pk}/log/search?search=needle").text
+    assert "line 1 &lt;b&gt; Needle" in found and "line 2 " not in found
+    assert found.count("Needle") == 200 and "offset=401" in found
+    rest = as_bob.get(f"/runs/{run.pk}/log/search?search=needle&offset=401").text
+    assert rest.count("Needle") == 25 and "offset=" not in rest
+    assert "No line holds this." in as_bob.get(f"/runs/{run.pk}/log/search?search=absent").text
+    assert as_bob.get(f"/runs/{run.pk}/log/search?search=").text.strip() == ""
+
+
+def test_output_is_downloaded_as_a_file(as_bob, task):
+    run = make_run(task, RunState.SUCCEEDED)
+    write_lines(run, ["one"])
+    response = as_bob.get(f"/runs/{run.pk}/log.txt?download")
+    assert response["Content-Disposition"] == f'attachment; filename="run-{run.pk}-1.txt"'
+    assert b"".join(response.streaming_content) == b"one\n"
+
+
+def test_a_store_that_does_not_answer_is_said_in_place_of_the_output(as_bob, task, tmp_path):
+    run = make_run(task, RunState.SUCCEEDED)
+    StoredOutput.objects.create(
+        run=run, attempt=1, store=f"file://{tmp_path}", key="gone", line_count=3, size=9, truncated=False
+    )
+    page = as_bob.get(f"/runs/{run.pk}/")
+    assert page.status_code == 200 and "does not answer" in page.text
+    assert str(tmp_path) not in page.text
 
 
 def test_run_again_makes_a_new_run_that_points_to_the_old_one(as_bob, task):

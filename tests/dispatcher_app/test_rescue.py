@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from dispatcher_app import rescue
 from dispatcher_app.rescue import expire_leases, find_unclaimed, recover_orphans
-from tasks_app.models import Run
+from tasks_app.models import EndStep, Run
 from tasks_app.retry import POISON_LIMIT
 from tasks_app.states import RunState
 from tests.tasks_app.making import (
@@ -99,6 +99,8 @@ def test_a_run_that_was_asked_to_end_is_cancelled(retry):
     Run.objects.filter(pk=id).update(cancel_requested_at=NOW)
     assert recover() == 1
     assert (state_of(id), Run.objects.get(pk=id).reason) == (RunState.CANCELLED, "cancel_requested")
+    (step,) = EndStep.objects.all()
+    assert (step.run_id, step.step, step.at) == (id, "worker_lost", NOW)
 
 
 def test_a_run_that_kills_its_workers_is_quarantined():

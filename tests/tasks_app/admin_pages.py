@@ -43,6 +43,7 @@ def task_form(**fields: Any) -> dict[str, Any]:
         "weight": 1,
         "max_concurrent_per_key": 1,
         "retry_cap_seconds": 3600,
+        "poison_limit": 3,
         "retry_jitter": "on",
         "trigger_rule": "all_success",
         "executor": "shell",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from access_app.actors import system_actor, user_actor
-from tasks_app import queries
+from tasks_app import queries, run_output
 from tasks_app.errors import NotFound
 from tasks_app.filters import RunFilter
 from tasks_app.models import Run, RunOutput, Schedule, Task
@@ -109,20 +109,20 @@ def test_output_is_read_by_line_across_batches_and_by_attempt():
     write(id, 1, 3, ["d", "e"], truncated=True)
     write(id, 2, 0, ["other attempt"])
     for offset, limit, expected in ((0, 9, "abcde"), (1, 3, "bcd"), (4, 9, "e"), (5, 9, "")):
-        lines, following = queries.log_lines(run, offset=offset, limit=limit)
+        lines, following = run_output.log_lines(run, offset=offset, limit=limit)
         assert "".join(line["text"] for line in lines) == expected
         assert [line["n"] for line in lines] == list(range(offset, offset + len(expected)))
         assert following == offset + len(expected)
-    assert queries.log_truncated(run)
-    assert not queries.log_truncated(run, attempt=2)
+    assert run_output.log_truncated(run)
+    assert not run_output.log_truncated(run, attempt=2)
 
 
 def test_a_run_that_waits_for_a_retry_shows_the_attempt_that_ended():
     run = Run(attempt=3, state=RunState.WAITING.value)
-    assert queries.shown_attempt(run) == 2
+    assert run_output.shown_attempt(run) == 2
     run.state = RunState.RUNNING.value
-    assert queries.shown_attempt(run) == 3
-    assert queries.shown_attempt(Run(attempt=1, state=RunState.WAITING.value)) == 1
+    assert run_output.shown_attempt(run) == 3
+    assert run_output.shown_attempt(Run(attempt=1, state=RunState.WAITING.value)) == 1
 
 
 @pytest.mark.parametrize(

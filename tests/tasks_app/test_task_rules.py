@@ -46,6 +46,15 @@ def errors(call: Any) -> dict[str, list[str]]:
         ({"retry_delay_seconds": 31 * 86400}, "retry_delay_seconds"),
         ({"retry_budget_seconds": 0}, "retry_budget_seconds"),
         ({"retry_budget_seconds": 2**31 - 1}, "retry_budget_seconds"),
+        ({"memory_limit_mb": 3}, "memory_limit_mb"),
+        ({"memory_limit_mb": 2**31 - 1}, "memory_limit_mb"),
+        ({"cpu_limit_seconds": 0}, "cpu_limit_seconds"),
+        ({"open_files_limit": 15}, "open_files_limit"),
+        ({"poison_limit": 0}, "poison_limit"),
+        ({"poison_limit": 101}, "poison_limit"),
+        ({"executor": "http", "command": "https://a.example/", "cpu_limit_seconds": 9}, "cpu_limit_seconds"),
+        ({"executor": "container", "command": "alpine", "memory_limit_mb": 99}, "memory_limit_mb"),
+        ({"executor": "sql", "command": "select 1", "memory_limit_mb": 99}, "memory_limit_mb"),
         ({"weight": 0}, "weight"),
         ({"auto_pause_after": 0}, "auto_pause_after"),
         ({"start_deadline_seconds": 0}, "start_deadline_seconds"),
@@ -79,6 +88,10 @@ def test_what_makes_limits_is_kept():
         "retry_jitter": False,
         "retry_budget_seconds": 600,
         "never_retry": {"exit_codes": [2], "statuses": ["4xx"]},
+        "poison_limit": 5,
+        "memory_limit_mb": 512,
+        "cpu_limit_seconds": 60,
+        "open_files_limit": 100,
     }
     task = create(**fields, **version)
     assert Task.objects.filter(pk=task.pk, **fields).exists()

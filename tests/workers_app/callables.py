@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import subprocess
@@ -84,11 +85,12 @@ def wait(begun: str, cleaned: str = "", seconds: float = 60) -> None:
 
 @scheduler_callable
 def stuck_in_c(begun: str) -> None:
-    """No signal handler of Python's runs during this."""
+    """It waits for itself and holds the lock of the interpreter: no signal handler of Python's runs."""
     libc = ctypes.PyDLL(None)
+    mutex = ctypes.create_string_buffer(128)
+    libc.pthread_mutex_lock(mutex)
     Path(begun).touch()
-    for _ in range(60):
-        libc.usleep(999_999)
+    libc.pthread_mutex_lock(mutex)
 
 
 @scheduler_callable
@@ -103,3 +105,33 @@ def start_child(begun: str) -> None:
     child = subprocess.Popen(["sleep", "60"])
     Path(begun).write_text(str(child.pid))
     time.sleep(60)
+
+
+@scheduler_callable
+def leave_behind() -> list[int]:
+    """Returns with two processes alive: a child, and one that is nobody's child any more."""
+    child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    script = "setsid env -i sleep 60 >/dev/null 2>&1 & echo $!"
+    orphan = subprocess.run(["sh", "-c", script], stdout=subprocess.PIPE, check=True)
+    return [child.pid, int(orphan.stdout)]
+
+
+@scheduler_callable
+def hold(mb: int) -> None:
+    held = b"x" * (mb << 20)
+    time.sleep(20)
+    del held
+
+
+@scheduler_callable
+def spin() -> None:
+    while True:
+        pass
+
+
+@scheduler_callable
+def open_files(number: int) -> int:
+    with contextlib.ExitStack() as files:
+        for _ in range(number):
+            files.enter_context(Path("/dev/null").open())
+    return number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 
@@ -11,6 +12,8 @@ from tasks_app.states import Reason, RunState
 from tests.workers_app.jobs import make_job, run
 from workers_app.executors import celery_task
 from workers_app.jobs import Control
+from workers_app.limits import Limits
+from workers_app.reaper import reaper
 
 APPLICATION = """
 import os, time
@@ -43,6 +46,11 @@ def again(self, countdown=None):
 @app.task(name="shop.auto", autoretry_for=(OSError,), retry_backoff=False, default_retry_delay=3)
 def auto():
     raise OSError("busy")
+
+@app.task(name="shop.hold")
+def hold():
+    held = b"x" * (400 << 20)
+    time.sleep(20)
 
 @app.task(name="shop.ignored", bind=True)
 def ignored(self):
@@ -177,6 +185,14 @@ def test_a_time_limit_reaches_the_task_as_its_soft_limit(shop):
     result, lines = execute("shop.slow", timeout_seconds=3.0)
     assert result.state == RunState.TIMED_OUT
     assert "cleaned up" in lines
+
+
+def test_a_task_that_holds_too_much_memory_is_killed_and_says_so(shop, monkeypatch):
+    monkeypatch.setattr(reaper, "mark", f"celery-{os.getpid()}")
+    result, _lines = run(
+        celery_task.execute, make_job("shop.hold", executor="celery", limits=Limits(memory_mb=200)), Control()
+    )
+    assert (result.state, result.reason) == (RunState.FAILED, Reason.MEMORY_LIMIT)
 
 
 def test_a_cancel_ends_the_task(shop):

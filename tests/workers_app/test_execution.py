@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 from django.db import OperationalError
 
-from tasks_app import moves, transitions
-from tasks_app.models import Run, RunEvent, RunOutput
+from tasks_app import moves, run_output, transitions
+from tasks_app.models import EndStep, Run, RunEvent, RunOutput, StoredOutput
 from tasks_app.states import Reason, RunState
 from tests.tasks_app.making import enqueue, make_task, plan, start, state_of
 from tests.workers_app.jobs import wait_until
@@ -21,6 +21,7 @@ from workers_app import execution as execution_module
 from workers_app import hosts
 from workers_app.execution import SHORT_SECONDS, Execution
 from workers_app.jobs import Control, Job, Result
+from workers_app.limits import Limits
 from workers_app.output import OutputSink
 from workers_app.reaper import reaper
 
@@ -65,8 +66,8 @@ def body(monkeypatch: pytest.MonkeyPatch) -> Callable[[Body], None]:
     return use
 
 
-def queued(**fields: Any) -> int:
-    (id,) = plan(make_task(executor="shell", **{"command": "true", **fields}))
+def queued(*, alone: bool = False, run: dict[str, Any] | None = None, **fields: Any) -> int:
+    (id,) = plan(make_task(executor="shell", **{"command": "true", **fields}), alone=alone, **(run or {}))
     enqueue(id)
     return id
 
@@ -208,7 +209,7 @@ def test_the_last_attempt_says_that_none_is_left_and_a_task_without_retries_says
 def test_the_delay_doubles_up_to_the_cap_and_is_spread_by_chance(worker, body, monkeypatch):
     monkeypatch.setattr("workers_app.outcomes.random.random", lambda: 0.25)
     body(gives(RunState.FAILED))
-    fields = {"retry_count": 9, "retry_delay_seconds": 100, "retry_cap_seconds": 300}
+    fields: dict[str, Any] = {"retry_count": 9, "retry_delay_seconds": 100, "retry_cap_seconds": 300}
     for attempt, jitter, seconds in ((1, False, 100), (2, False, 200), (3, False, 300), (3, True, 75)):
         id = queued(**fields, retry_jitter=jitter)
         Run.objects.filter(pk=id).update(attempt=attempt)
@@ -219,7 +220,12 @@ def test_the_delay_doubles_up_to_the_cap_and_is_spread_by_chance(worker, body, m
 
 def test_the_budget_for_retries_counts_from_the_first_start(worker, body):
     body(gives(RunState.FAILED, detail="It broke."))
-    fields = {"retry_count": 9, "retry_delay_seconds": 1, "retry_jitter": False, "retry_budget_seconds": 60}
+    fields: dict[str, Any] = {
+        "retry_count": 9,
+        "retry_delay_seconds": 1,
+        "retry_jitter": False,
+        "retry_budget_seconds": 60,
+    }
     fresh, within, beyond = queued(**fields), queued(**fields), queued(**fields)
     for id, seconds in ((within, 30), (beyond, 59.5)):
         Run.objects.filter(pk=id).update(attempt=3)
@@ -269,6 +275,97 @@ def test_a_stopping_worker_hands_back_what_may_run_again_and_records_the_rest_as
     worker.end_all(Control.STOPPING)
     thread.join()
     assert (row(id).state, row(id).attempt, row(id).reason) == (state, attempt, Reason.WORKER_STOPPED)
+
+
+def test_the_steps_of_an_ending_are_written_while_it_goes_on_and_each_once(worker, body):
+    let_go = threading.Event()
+
+    def end_slowly(_job: Job, control: Control, _sink: OutputSink) -> Result:
+        until_ended(_job, control, _sink)
+        control.took(EndStep.Step.TERM)
+        assert let_go.wait(20)
+        control.took(EndStep.Step.KILL)
+        return Result(RunState.CANCELLED, Reason.CANCEL_REQUESTED)
+
+    body(end_slowly)
+    id = queued()
+    thread = in_background(worker, id)
+    assert not EndStep.objects.exists()
+    before = datetime.now(UTC)
+    for why in (Control.CANCEL, Control.CANCEL, Control.KILL):
+        worker.active[id].control.end(why)
+    assert wait_until(lambda: worker.write_output() or EndStep.objects.count() == 2)
+    let_go.set()
+    thread.join()
+    steps = list(EndStep.objects.filter(run=id, attempt=1).order_by("pk"))
+    assert [step.step for step in steps] == ["acknowledged", "term", "kill"]
+    assert before <= steps[0].at <= steps[1].at <= steps[2].at <= datetime.now(UTC)
+
+
+def test_a_run_that_must_be_alone_waits_for_the_others_and_lets_nobody_in(worker, body, rung):
+    under_way: set[int] = set()
+    beside: dict[int, set[int]] = {}
+    gates: dict[int, threading.Event] = {}
+
+    def note(job: Job, _control: Control, _sink: OutputSink) -> Result:
+        beside[job.run_id] = set(under_way)
+        under_way.add(job.run_id)
+        assert gates[job.run_id].wait(20)
+        under_way.discard(job.run_id)
+        return Result(RunState.SUCCEEDED)
+
+    body(note)
+    early, alone, second, late = queued(), queued(alone=True), queued(alone=True), queued()
+    gates |= {id: threading.Event() for id in (early, alone, second, late)}
+    threads = [in_background(worker, early), in_background(worker, alone)]
+    for id in (second, late):
+        threads.append(threading.Thread(target=worker.execute, args=([(id, 1)], "default")))
+        threads[-1].start()
+    assert wait_until(lambda: under_way == {early})
+    assert [state_of(id) for id in (alone, second, late)] == ["running", "queued", "queued"]
+    gates[early].set()
+    assert wait_until(lambda: under_way == {alone})
+    for id in (second, late, alone):
+        gates[id].set()
+    for thread in threads:
+        thread.join()
+    assert [state_of(id) for id in (early, alone, second, late)] == ["succeeded"] * 4
+    assert beside[alone] == set() and beside[second] <= {late}
+
+
+def test_a_run_that_waits_to_be_alone_can_be_cancelled_and_never_begins(worker, body):
+    begun: list[int] = []
+    gate = threading.Event()
+
+    def note(job: Job, _control: Control, _sink: OutputSink) -> Result:
+        begun.append(job.run_id)
+        assert gate.wait(20)
+        return Result(RunState.SUCCEEDED)
+
+    body(note)
+    early, alone = queued(), queued(alone=True)
+    threads = [in_background(worker, early), in_background(worker, alone)]
+    worker.active[alone].control.end(Control.CANCEL)
+    threads[1].join()
+    assert (state_of(alone), row(alone).reason_detail) == ("cancelled", "Ended before it had begun.")
+    gate.set()
+    threads[0].join()
+    assert begun == [early] and not worker._solitude.is_wanted
+
+
+def test_the_limits_of_the_version_apply_and_more_memory_where_the_run_was_given_it(worker, body):
+    seen: dict[int, Limits] = {}
+
+    def note(job: Job, _control: Control, _sink: OutputSink) -> Result:
+        seen[job.run_id] = job.limits
+        return Result(RunState.SUCCEEDED)
+
+    body(note)
+    limits: dict[str, Any] = {"memory_limit_mb": 64, "cpu_limit_seconds": 9, "open_files_limit": 99}
+    plain, released, free = queued(**limits), queued(**limits, run={"memory_limit_mb": 128}), queued()
+    for id in (plain, released, free):
+        worker.execute([(id, 1)], "default")
+    assert seen == {plain: Limits(64, 9, 99), released: Limits(128, 9, 99), free: Limits()}
 
 
 def test_a_run_that_somebody_cancelled_stays_cancelled_when_the_worker_stops(worker, body):
@@ -389,7 +486,7 @@ def test_the_next_attempt_of_a_run_is_under_way_while_the_end_of_the_last_one_is
     """Claimed again on the same worker before the first thread is through: it must not be forgotten with the first."""
     id = queued(retry_count=1)
     second_began, first_done = threading.Event(), threading.Event()
-    record = worker._record
+    record = worker._results.record
 
     def record_slowly(*arguments: Any) -> set[int]:
         moved: set[int] = record(*arguments)
@@ -406,7 +503,7 @@ def test_the_next_attempt_of_a_run_is_under_way_while_the_end_of_the_last_one_is
             return Result(RunState.SUCCEEDED)
         return Result(RunState.FAILED)
 
-    monkeypatch.setattr(worker, "_record", record_slowly)
+    monkeypatch.setattr(worker._results, "record", record_slowly)
     body(work)
     worker.execute([(id, 1)], "default")
     assert worker.active[id].job.attempt == 2
@@ -557,3 +654,21 @@ def test_output_is_in_the_database_while_the_run_goes_on(worker, body):
     go.set()
     thread.join()
     assert lines() == ["first", "second"]
+
+
+def test_the_output_of_a_large_run_is_moved_and_that_of_a_small_one_is_not(worker, body, settings, tmp_path):
+    settings.SCHEDULER_OUTPUT_STORE = f"file://{tmp_path}"
+    settings.SCHEDULER_OUTPUT_STORE_FROM_BYTES = 1000
+
+    def speak(job: Job, _control: Control, sink: OutputSink) -> Result:
+        sink.feed("stdout", b"a line\n" * (500 if job.run_id == large else 5))
+        sink.close()
+        return Result(RunState.SUCCEEDED)
+
+    body(speak)
+    small, large = queued(), queued()
+    for id in (small, large):
+        worker.execute([(id, 1)], "default")
+    assert wait_until(lambda: StoredOutput.objects.filter(run=large, line_count=500).exists())
+    assert wait_until(lambda: set(RunOutput.objects.values_list("run", flat=True)) == {small})
+    assert run_output.log_lines(row(large), offset=499, limit=5)[0][0]["text"] == "a line"

@@ -169,6 +169,7 @@ def test_a_call_stuck_in_c_code_is_killed_after_the_grace_and_alone(warm, tmp_pa
     stuck, other = calls.join()
     assert (stuck.state, other.output) == (RunState.CANCELLED, 2)
     assert time.monotonic() - asked < 15
+    assert [step for step, _at in calls.actives[0].control.drain_steps()] == ["acknowledged", "term", "kill"]
 
 
 def test_a_cancel_hits_the_call_that_is_meant_and_not_the_next_one(warm, tmp_path):
@@ -202,6 +203,15 @@ def test_losing_a_run_ends_its_call_and_what_it_started_at_once(warm, tmp_path, 
     calls.join()
     child = int(begun.read_text())
     assert wait_until(lambda: not is_alive(child))
+
+
+def test_what_a_call_has_started_ends_with_it_and_its_host_goes_on(warm):
+    left, _lines = call(warm, "leave_behind")
+    assert len(left.output) == 2
+    assert wait_until(lambda: not any(map(is_alive, left.output)))
+    host = call(warm, "pid")[0].output
+    call(warm, "leave_behind")
+    assert call(warm, "pid")[0].output == host
 
 
 def test_killing_a_call_that_cleans_up_for_long_ends_it_at_once_and_no_other(warm, tmp_path, settings):

@@ -106,8 +106,8 @@ def test_a_container_that_can_never_start_is_final(cluster):
     assert execute()[0].retryable is False
 
 
-@pytest.mark.parametrize(("why", "grace"), [(Control.CANCEL, 5), (Control.KILL, 0)])
-def test_a_cancel_removes_the_job_with_its_grace_and_waits_for_its_end(cluster, why, grace):
+@pytest.mark.parametrize(("why", "grace", "step"), [(Control.CANCEL, 5, "term"), (Control.KILL, 0, "kill")])
+def test_a_cancel_removes_the_job_with_its_grace_and_waits_for_its_end(cluster, why, grace, step):
     control = Control()
     ended = begin(control=control)
     assert wait_until(lambda: NAME in cluster.states)
@@ -116,6 +116,7 @@ def test_a_cancel_removes_the_job_with_its_grace_and_waits_for_its_end(cluster, 
     assert cluster.jobs == {} and cluster.states == {}
     deleted = [body for method, path, body, _token in cluster.asked if method == "DELETE" and "/pods/" in path]
     assert deleted == [{"gracePeriodSeconds": grace}]
+    assert [taken for taken, _at in control.drain_steps()] == ["acknowledged", step]
 
 
 def test_a_time_limit_removes_the_job(cluster):

@@ -17,7 +17,7 @@ from tasks_app import rowset
 from tasks_app.models import Run
 from tests.tasks_app.making import default_pool, enqueue, make_task, plan, start, state_of
 from tests.workers_app.jobs import make_job, wait_until
-from workers_app import hosts, lifecycle, messages
+from workers_app import folders, hosts, lifecycle, messages
 from workers_app.jobs import Active, Control
 from workers_app.lifecycle import Node
 from workers_app.management.commands import run_worker
@@ -47,6 +47,7 @@ def node(settings) -> Iterator[Node]:
         made._stop.set()
         for thread in made._threads:
             thread.join(10)
+        folders.folder.close()
         reaper.close()
         reaper.start("", 0)
         reaper.close()

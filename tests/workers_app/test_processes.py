@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import resource
 import signal
 import subprocess
 import threading
@@ -14,7 +15,7 @@ import pytest
 
 from tasks_app.states import Reason, RunState
 from tests.workers_app.jobs import is_alive, make_job, no_new_files, run, texts, wait_until
-from workers_app import reaper, strays
+from workers_app import marks, processes, reaper, strays
 from workers_app.executors import shell
 from workers_app.jobs import Control
 
@@ -188,24 +189,97 @@ def test_what_a_grandchild_still_writes_at_the_end_is_read():
     assert lines == ["early", "late"]
 
 
-def test_a_child_that_called_setsid_is_found_by_its_mark_and_ended(monkeypatch, tmp_path):
-    monkeypatch.setattr(reaper.reaper, "mark", "worker-under-test")
-    left = tmp_path / "left"
-    command = f"setsid sh -c 'touch {left}; exec sleep 60' >/dev/null 2>&1 & while [ ! -e {left} ]; do :; done; echo $!"
-    _result, lines = run(shell.execute, make_job(command, run_id=7))
-    monkeypatch.setattr(reaper.reaper, "mark", "")
+def steps_of(control: Control) -> list[str]:
+    return [str(step) for step, _at in control.drain_steps()]
+
+
+@pytest.mark.parametrize(
+    ("command", "why", "steps"),
+    [
+        ("touch {begun}; exec sleep 60", Control.CANCEL, ["acknowledged", "term"]),
+        (IGNORES_TERM, Control.CANCEL, ["acknowledged", "term", "kill"]),
+        (IGNORES_TERM, Control.KILL, ["acknowledged", "kill"]),
+        (IGNORES_TERM, Control.STOPPING, ["term", "kill"]),
+    ],
+)
+def test_each_step_of_an_ending_is_noted(quick, tmp_path, command, why, steps):
+    control, begun = Control(), tmp_path / "begun"
+    thread = cancelled_when(begun, control, why)
+    run(shell.execute, make_job(command.format(begun=begun)), control)
+    thread.join()
+    assert steps_of(control) == steps
+
+
+def test_a_run_that_ends_by_itself_has_no_such_step(quick):
+    ended, late = Control(), Control()
+    run(shell.execute, make_job("true"), ended)
+    run(shell.execute, make_job("sleep 60", timeout_seconds=0.3), late)
+    assert (steps_of(ended), steps_of(late)) == ([], ["term"])
+
+
+@pytest.fixture
+def named(monkeypatch) -> str:
+    """The worker has a name, which is on the processes of its runs."""
+    name = f"worker-{os.getpid()}-{time.monotonic_ns()}"
+    monkeypatch.setattr(reaper.reaper, "mark", name)
+    return name
+
+
+def leaving(left: Path, how: str) -> str:
+    """A command that starts a process which leaves its group, says its number and waits for it to have begun."""
+    inner = f"touch {left}; exec sleep 60"
+    return f"setsid {how} sh -c '{inner}' >/dev/null 2>&1 & while [ ! -e {left} ]; do :; done; echo $!"
+
+
+@pytest.mark.parametrize("how", ["", "env -i", "nohup env -i PATH=/usr/bin:/bin"])
+def test_a_child_that_left_its_group_is_found_and_ended_also_without_its_environment(named, tmp_path, how):
+    _result, lines = run(shell.execute, make_job(leaving(tmp_path / "left", how), run_id=7, attempt=2))
     other = subprocess.Popen(["sleep", "60"], env={"SCHEDULER_WORKER": "another", "SCHEDULER_RUN_ID": "7"})
     try:
         (pid,) = map(int, lines)
         assert is_alive(pid), "the group alone does not catch it"
-        monkeypatch.setattr(reaper.reaper, "mark", "worker-under-test")
-        assert strays.end_strays({7}) == 0
-        assert strays.end_strays({8}) == 1
+        assert marks.marked(named) == {pid: (7, 2)}
+        assert strays.end_strays(lambda: {(7, 2)}) == 0
+        assert strays.end_strays(lambda: {(7, 1), (8, 2)}) == 1, "the next attempt is not this one"
         assert wait_until(lambda: not is_alive(pid))
         assert is_alive(other.pid)
     finally:
         other.kill()
         other.wait()
+
+
+def test_without_the_limit_as_a_mark_the_environment_is_enough(named, tmp_path, monkeypatch):
+    def refused(*_arguments: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(resource, "prlimit", refused)
+    _result, (pid,) = run(shell.execute, make_job(leaving(tmp_path / "left", ""), run_id=7, attempt=2))
+    assert marks.marked(named) == {int(pid): (7, 2)}
+    assert strays.end_strays(tuple) == 1
+
+
+@pytest.mark.parametrize("why", [Control.CANCEL, Control.KILL])
+def test_ending_a_run_reaches_what_has_left_its_group(named, quick, tmp_path, why):
+    control, left, cleaned = Control(), tmp_path / "left", tmp_path / "cleaned"
+    inner = f'trap "touch {cleaned}; exit" TERM; touch {left}; while :; do sleep 0.05; done'
+    thread = cancelled_when(left, control, why)
+    result, _lines = run(shell.execute, make_job(f"setsid env -i sh -c '{inner}' & sleep 60"), control)
+    thread.join()
+    assert result.state is RunState.CANCELLED
+    assert wait_until(lambda: not marks.marked(named))
+    assert wait_until(cleaned.exists, 2 if why == Control.CANCEL else 0.2) is (why == Control.CANCEL)
+
+
+def test_a_run_reads_nothing_from_its_gate():
+    _result, lines = run(shell.execute, make_job("readlink /proc/self/fd/0; cat; ls /proc/self/fd | wc -l"))
+    assert lines == ["/dev/null", "4"]
+
+
+def test_a_run_whose_worker_died_before_it_began_never_begins(tmp_path):
+    """The pipe of its gate closes without a word."""
+    command = ["/bin/sh", "-c", processes._GATE, "sh", "touch", f"{tmp_path}/begun"]
+    assert subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode == 125
+    assert not (tmp_path / "begun").exists()
 
 
 def test_nothing_of_the_environment_of_the_worker_arrives(monkeypatch):

@@ -104,6 +104,7 @@ def test_a_cancel_ends_a_statement_on_a_file(file):
     timer.start()
     assert execute(ENDLESS, control)[0].state == RunState.CANCELLED
     timer.join()
+    assert [step for step, _at in control.drain_steps()] == ["acknowledged", "interrupted"]
 
 
 # On PostgreSQL

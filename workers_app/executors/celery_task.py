@@ -16,6 +16,7 @@ from workers_app.executors.shell import run_command
 from workers_app.jobs import Control, Job, Result
 from workers_app.output import OutputSink, parse_json
 
+_LIMITS = (Reason.MEMORY_LIMIT, Reason.CPU_LIMIT, Reason.OPEN_FILES_LIMIT)
 _MAIN = Path(__file__).resolve().parent.parent / "celery_main.py"
 
 
@@ -38,7 +39,7 @@ def _environment() -> dict[str, str]:
 
 def _judge(ended: Result, told: Path) -> Result:
     """The end of the process, with what the task said where it ended by itself."""
-    if ended.state not in (RunState.SUCCEEDED, RunState.FAILED):
+    if ended.state not in (RunState.SUCCEEDED, RunState.FAILED) or ended.reason in _LIMITS:
         return ended
     ended = replace(ended, output=None, asked_delay=None)
     try:

@@ -14,6 +14,7 @@ from typing import Any
 import httpcore
 import httpx
 
+from tasks_app.models import EndStep
 from tasks_app.states import Reason, RunState
 from workers_app.jobs import Control, Job, Result
 from workers_app.lines import MAX_OUTPUT_JSON
@@ -43,7 +44,12 @@ def execute(job: Job, control: Control, sink: OutputSink) -> Result:
     timer = threading.Timer(job.timeout_seconds, give_up)
     timer.daemon = True
     timer.start()
-    control.on_end(backend.abort)
+
+    def close() -> None:
+        control.took(EndStep.Step.CLOSED)
+        backend.abort()
+
+    control.on_end(close)
     try:
         with _client(backend, job.timeout_seconds) as client:
             request = client.build_request(params.get("method", "GET"), job.command, headers=headers, content=content)

@@ -12,6 +12,7 @@ from typing import Any
 
 from django.conf import settings
 
+from tasks_app.models import EndStep
 from tasks_app.states import Reason, RunState
 from tasks_app.texts import storable, storable_json
 from workers_app.jobs import Control, Job, Result
@@ -149,5 +150,6 @@ class _Watch:
             self._timed_out = True
         while not self._over.is_set():
             if self._session is not None:
+                self._control.took(EndStep.Step.INTERRUPTED)
                 self._session.interrupt()
             self._over.wait(_REPEAT_SECONDS)

@@ -10,7 +10,7 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
 from access_app.management.command import SchedulerCommand, command_actor
-from tasks_app import queries
+from tasks_app import run_output
 from tasks_app.management.door import find_run
 from tasks_app.management.terminal import terminal_text
 from tasks_app.models import Run
@@ -34,13 +34,13 @@ class Command(SchedulerCommand):
         run = find_run(command_actor(), options["id"])
         if options["json"] and not options["follow"]:
             complete = run.state in TERMINAL
-            lines = list(stored_lines(run, queries.shown_attempt(run)))
+            lines = list(stored_lines(run, run_output.shown_attempt(run)))
             next_offset = lines[-1]["n"] + 1 if lines else 0
             self.print_json(
                 {"run": run.pk, "state": run.state, "lines": lines, "next_offset": next_offset, "complete": complete}
             )
             return
-        for line in followed_lines(run) if options["follow"] else stored_lines(run, queries.shown_attempt(run)):
+        for line in followed_lines(run) if options["follow"] else stored_lines(run, run_output.shown_attempt(run)):
             self._print_line(line, options)
 
     def _print_line(self, line: dict[str, Any], options: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ class Command(SchedulerCommand):
 def stored_lines(run: Run, attempt: int, offset: int = 0) -> Iterator[dict[str, Any]]:
     """The lines of the attempt from `offset` on that are stored now, as {n, at, stream, text}."""
     while True:
-        lines, next_offset = queries.log_lines(run, offset=offset, limit=PAGE_LINES, attempt=attempt)
+        lines, next_offset = run_output.log_lines(run, offset=offset, limit=PAGE_LINES, attempt=attempt)
         yield from lines
         if next_offset == offset:
             return
@@ -64,13 +64,13 @@ def stored_lines(run: Run, attempt: int, offset: int = 0) -> Iterator[dict[str, 
 
 def followed_lines(run: Run) -> Iterator[dict[str, Any]]:
     """All lines of the attempt under way and of those that follow, each counted from 0, until the run is terminal."""
-    attempt, offset = queries.shown_attempt(run), 0
+    attempt, offset = run_output.shown_attempt(run), 0
     while True:
         # The run was read before the lines: the last ones of an attempt are stored no later than its end.
         for line in stored_lines(run, attempt, offset):
             offset = line["n"] + 1
             yield line
-        if attempt < queries.shown_attempt(run):
+        if attempt < run_output.shown_attempt(run):
             attempt, offset = attempt + 1, 0
         elif run.state in TERMINAL:
             return

@@ -102,7 +102,7 @@ POINTS = {
         Point("mid-output", "worker", "workers_app.execution:store", True, _given, Cost.ATTEMPT),
         Point("after execute", "worker", "workers_app.execution:Execution._execute_one", True, _always, Cost.ATTEMPT),
         Point("end written", "worker", "tasks_app.transitions:finish", True, _result, Cost.ATTEMPT),
-        Point("end committed", "worker", "workers_app.execution:Execution._finish", True, _ended, Cost.ATTEMPT),
+        Point("end committed", "worker", "workers_app.finishing:Results._finish", True, _ended, Cost.ATTEMPT),
         Point("before the first beat", "worker", "workers_app.lifecycle:Node.beat", False, _always, Cost.ATTEMPT),
     )
 }

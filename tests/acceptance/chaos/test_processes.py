@@ -17,7 +17,7 @@ import pytest
 from tests.acceptance.chaos.load import QUICK, schedule_work, wait_until_over
 from tests.acceptance.work import LONG, RECOVERY_SECONDS, create_task, say, states, trigger
 from tests.services import Child, ProcessStack
-from workers_app.reaper import marked
+from workers_app.marks import Origin, marked
 
 pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
 
@@ -140,7 +140,7 @@ _NEXT = """select (select extract(epoch from min(later.at)) from tasks_app_runev
         and later.at <= to_timestamp(%s))"""
 
 
-def _processes(stack: ProcessStack) -> dict[int, str]:
+def _processes(stack: ProcessStack) -> dict[int, Origin]:
     """What is alive of the runs of all workers."""
     return {
         pid: run for (key,) in stack.rows("select id from workers_app_worker") for pid, run in marked(str(key)).items()

@@ -17,7 +17,7 @@ from django.conf import settings
 from dispatcher_app.loop import Dispatcher
 from tasks_app import rowset
 from tests.tasks_app.making import NOW, make_worker
-from workers_app import execution
+from workers_app import execution, finishing
 from workers_app.doorbell import Message
 from workers_app.execution import Execution
 from workers_app.jobs import Active, Control, Result
@@ -162,7 +162,8 @@ class World:
     """Clock, broker, dispatchers and workers of one example."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(execution, "Batcher", _Directly)
+        for module in (execution, finishing):
+            monkeypatch.setattr(module, "Batcher", _Directly)
         self.clock = Clock()
         self.clock.patch(monkeypatch)
         self.broker = Broker()
