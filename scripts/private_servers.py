@@ -29,9 +29,10 @@ class PrivateServers:
         self._account = _unprivileged_account()
         self.directory = _private_directory(parent, self._account)
         self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
+        self._postgresql: tuple[Sequence[str], str] = ((), "")
 
-    def start_postgresql(self, answers: Callable[[str], bool]) -> str:
-        """Make a cluster with trust for loopback and serve it; raises CannotStart."""
+    def start_postgresql(self, answers: Callable[[str], bool], **settings: str) -> str:
+        """Make a cluster with trust for loopback and serve it, with these settings; raises CannotStart."""
         binaries = _postgresql_binaries()
         data, port = self.directory / "postgresql", free_port()
         self._run(str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
@@ -43,10 +44,22 @@ class PrivateServers:
             "fsync": "off",
             "max_connections": "200",
         }
-        settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        self._start("postgresql", [str(binaries / "postgres"), "-D", str(data), *settings])
-        url = f"postgres://postgres@127.0.0.1:{port}/postgres"
-        return self._await("postgresql", url, answers)
+        given = [part for name, value in (options | settings).items() for part in ("-c", f"{name}={value}")]
+        command = [str(binaries / "postgres"), "-D", str(data), *given]
+        self._postgresql = command, f"postgres://postgres@127.0.0.1:{port}/postgres"
+        self._start("postgresql", command)
+        return self._await("postgresql", self._postgresql[1], answers)
+
+    def crash_postgresql(self, answers: Callable[[str], bool]) -> None:
+        """Restart it as `pg_ctl restart -m immediate` does: every session ends where it stands, and what had not
+        committed is gone. Raises CannotStart."""
+        command, url = self._postgresql
+        place = next(place for place, (name, _process) in enumerate(self._processes) if name == "postgresql")
+        _name, process = self._processes.pop(place)
+        process.send_signal(signal.SIGQUIT)
+        process.wait(STOP_SECONDS)
+        self._start("postgresql", command)
+        self._await("postgresql", url, answers)
 
     def start_rabbitmq(self, answers: Callable[[str], bool]) -> str:
         """Serve an empty broker with a node name, cookie and port mapper of its own; raises CannotStart."""

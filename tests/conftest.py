@@ -53,7 +53,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = {
         item
         for item in items
-        if (chosen_sqlite and item.get_closest_marker("postgresql")) or (without and not _uses_database(item))
+        if (chosen_sqlite and item.get_closest_marker("postgresql"))
+        or (without and not _uses_database(item))
+        or (not {os.environ.get("TEST_LONG"), os.environ.get("TEST_CHAOS")} & {"1"} and item.get_closest_marker("long"))
     }
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])

@@ -137,7 +137,7 @@ class ProcessStack:
             environment.administer(f'CREATE DATABASE "{self.database}" TEMPLATE "{template}"')
             undo.callback(environment.administer, f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
             self._connection = psycopg.connect(libpq_url(environment.database_url(self.database)), autocommit=True)
-            undo.callback(self._connection.close)
+            undo.callback(lambda: self._connection.close())  # noqa: PLW0108  (the one that it is then)
             undo.callback(self._delete_queues)
             self._undo = undo.pop_all()
         self.environ = stack_environment(self.database, directory) | {
@@ -170,6 +170,11 @@ class ProcessStack:
     def run(self, *arguments: str) -> str:
         """Run a manage.py command on the stack, as `manage` does."""
         return manage(self.environ, *arguments)
+
+    def reconnect(self) -> None:
+        """Have a new connection for `rows`, where the test has ended the old one."""
+        self._connection.close()
+        self._connection = psycopg.connect(libpq_url(environment.database_url(self.database)), autocommit=True)
 
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of a statement on the stack's database, committed at once."""

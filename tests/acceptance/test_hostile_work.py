@@ -283,3 +283,24 @@ tasks.delete(system_actor("test"), Task.objects.get(pk={deleted}), now=timezone.
     trigger(stack, (other, 4))
     stack.wait_for("the other runs", lambda: states(stack) == {"succeeded": 4}, RECOVERY_SECONDS)
     stack.wait_for("the end of the deleted ones", lambda: not marked(key), 15)
+
+
+@pytest.mark.long
+def test_five_thousand_runs_that_fail_at_once_are_tried_again_and_delay_no_other_work(stack, capsys):
+    for _ in range(2):
+        stack.dispatcher()
+        stack.worker(concurrency=4)
+    failing = create_task(
+        stack, "failing", "callable", "workers_app.samples.fail", retry_count=1, retry_delay_seconds=2
+    )
+    noop = create_task(stack, "noop", "callable", NOOP, priority=90)
+    started = time.monotonic()
+    trigger(stack, (failing, 5000))
+    stack.wait_for("failures", lambda: stack.value("select count(*) from tasks_app_run where attempt = 2") > 100, 60)
+    trigger(stack, (noop, 20))
+    asked = time.monotonic()
+    stack.wait_for("other work", lambda: states(stack).get("succeeded") == 20, RECOVERY_SECONDS)
+    other = time.monotonic() - asked
+    stack.wait_for("every end", lambda: states(stack) == {"failed": 5000, "succeeded": 20}, 300)
+    assert stack.value("select count(*) from tasks_app_run where state = 'failed' and attempt <> 2") == 0
+    say(capsys, f"5,000 failed twice in {time.monotonic() - started:.0f} s; other work took {other:.1f} s beside them")

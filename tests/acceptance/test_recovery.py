@@ -1,6 +1,7 @@
 """Dispatchers, workers and the broker taken away in the middle of work: nothing lost, nothing twice, no hand needed.
 
-TEST_LONG=1 runs the full lengths: 200 schedules by the minute for three minutes, a broker away for one minute.
+TEST_LONG=1 runs the full lengths: 200 schedules by the minute for three minutes, a broker away for one minute,
+a worker frozen for 40 s.
 """
 
 from __future__ import annotations
@@ -129,19 +130,21 @@ def test_a_worker_told_to_stop_lets_its_runs_end_and_leaves_the_rest_to_others(s
 
 def test_a_worker_frozen_past_its_lease_ends_itself_and_overwrites_nothing(stack):
     stack.dispatcher()
-    lease = {"SCHEDULER_LEASE_SECONDS": "4", "SCHEDULER_HEARTBEAT_SECONDS": "1"}
+    lease = {} if LONG else {"SCHEDULER_LEASE_SECONDS": "4", "SCHEDULER_HEARTBEAT_SECONDS": "1"}
     zombie = stack.worker(concurrency=2, **lease)
     # Only the second attempt ends by itself, and not before the zombie has had its say.
-    command = "[ $SCHEDULER_ATTEMPT = 1 ] && exec sleep 300; exec sleep 8"
+    command = f"[ $SCHEDULER_ATTEMPT = 1 ] && exec sleep 300; exec sleep {40 if LONG else 8}"
     task = create_task(stack, "again", "shell", command, retry_on_lost=True)
     trigger(stack, (task, 1))
     stack.wait_for("a running run", lambda: stack.value("select state from tasks_app_run") == "running", 20)
     stack.worker(concurrency=2)
     zombie.freeze()
+    frozen = time.monotonic()
     moved = "select state = 'running' and attempt = 2 from tasks_app_run"
     stack.wait_for("the second attempt", lambda: stack.value(moved), RECOVERY_SECONDS)
+    time.sleep(max(frozen + 40 - time.monotonic(), 0) if LONG else 0)
     zombie.thaw()
     stack.wait_for("the end of the zombie", lambda: zombie.process.poll() is not None, 15)
     assert zombie.process.returncode == 70
-    stack.wait_for("the end of the run", lambda: stack.value("select state from tasks_app_run") == "succeeded", 30)
+    stack.wait_for("the end of the run", lambda: stack.value("select state from tasks_app_run") == "succeeded", 50)
     assert stack.value("select attempt from tasks_app_run") == 2

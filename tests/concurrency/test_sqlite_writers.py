@@ -1,4 +1,7 @@
-"""SQLite has one writer at a time: several processes wait for each other and lose nothing."""
+"""SQLite has one writer at a time: several processes wait for each other and lose nothing.
+
+TEST_LONG=1: eight of them for a minute or more, instead of four for some seconds.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.work import LONG
+
 ROOT = Path(__file__).resolve().parents[2]
-WRITERS, ROUNDS = 4, 15
+WRITERS, ROUNDS = (8, 200) if LONG else (4, 15)
 SETUP = """
 from datetime import UTC, datetime, timedelta
 from access_app.actors import system_actor
@@ -43,7 +48,7 @@ def test_several_processes_write_to_one_file_without_an_error_or_a_loss(tmp_path
         )
         for number in range(WRITERS)
     ]
-    answers = [writer.communicate(timeout=120) for writer in writers]
+    answers = [writer.communicate(timeout=1200 if LONG else 120) for writer in writers]
     assert [writer.returncode for writer in writers] == [0] * WRITERS, answers
     finished = [id for output, _errors in answers for id in json.loads(output)]
     with sqlite3.connect(database) as connection:

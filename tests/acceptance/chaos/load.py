@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 from tests.acceptance.chaos.history import History
-from tests.acceptance.work import run_code
+from tests.acceptance.work import LONG, run_code
 from tests.services import ProcessStack
 
+# `make test-chaos`: more of it than in passing, in some five minutes.
+CHAOS = LONG or os.environ.get("TEST_CHAOS") == "1"
 # A worker is given up after 4 s: the length of a lease is nothing that these tests ask about.
 QUICK = {"SCHEDULER_LEASE_SECONDS": "4", "SCHEDULER_HEARTBEAT_SECONDS": "1", "SCHEDULER_SWEEP_SECONDS": "2"}
 

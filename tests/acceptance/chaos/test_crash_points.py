@@ -1,7 +1,7 @@
 """A dispatcher or a worker ends, or stands still, at a named point: every instant is answered all the same, and every
 run is executed as often as it must be.
 
-TEST_LONG=1: every point there is, instead of a few.
+`make test-chaos`: every point there is, instead of a few.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from tests.acceptance.chaos.load import QUICK, schedule_work, wait_until_over
+from tests.acceptance.chaos.load import CHAOS, QUICK, schedule_work, wait_until_over
 from tests.acceptance.chaos.points import ACTION, CRASHED, POINT, POINTS, Action, Cost, Point
-from tests.acceptance.work import LONG, RECOVERY_SECONDS, say
+from tests.acceptance.work import RECOVERY_SECONDS, say
 from tests.services import Child, ProcessStack
 
 pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
@@ -34,7 +34,7 @@ def start(stack: ProcessStack, process: str, point: Point | None = None, action:
     return stack.start(process, [sys.executable, *entry, *COMMANDS[process]], QUICK | fault)
 
 
-@pytest.mark.parametrize("name", [name for name in POINTS if LONG or name in ALWAYS])
+@pytest.mark.parametrize("name", [name for name in POINTS if CHAOS or name in ALWAYS])
 def test_a_process_that_ends_at_any_point_costs_no_instant_and_no_run_more_than_an_attempt(stack, history, name):
     point = POINTS[name]
     faulty = start(stack, point.process, point)
@@ -79,7 +79,7 @@ _IDLE = "select count(*) from pg_stat_activity where datname = current_database(
 _ALIVE = "select count(*) from dispatcher_app_dispatcher where beat_at > now() - interval '10 s'"
 
 
-@pytest.mark.parametrize("name", ["after claim", *(["claim written", "end written"] if LONG else [])])
+@pytest.mark.parametrize("name", ["after claim", *(["claim written", "end written"] if CHAOS else [])])
 def test_a_worker_frozen_at_any_point_is_given_up_and_ends_itself_when_it_goes_on(stack, history, name):
     frozen = start(stack, "worker", POINTS[name], Action.FREEZE)
     start(stack, "dispatcher")

@@ -1,6 +1,7 @@
 """Two dispatchers and three workers under load, killed, stopped and let go on at random.
 
-TEST_LONG=1: 200 kills at the length of lease that an installation has, instead of 10 at a short one.
+TEST_LONG=1: 200 kills at the length of lease that an installation has, instead of 10 (30 in `make test-chaos`) at a
+short one.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from statistics import median, quantiles
 
 import pytest
 
-from tests.acceptance.chaos.load import QUICK, schedule_work, wait_until_over
+from tests.acceptance.chaos.load import CHAOS, QUICK, schedule_work, wait_until_over
 from tests.acceptance.work import LONG, RECOVERY_SECONDS, create_task, say, states, trigger
 from tests.services import Child, ProcessStack
 from workers_app.marks import Origin, marked
 
 pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
 
-KILLS = 200 if LONG else 10
+KILLS = 200 if LONG else 30 if CHAOS else 10
 MEDIAN_SECONDS = 20
 COMMANDS = {"dispatcher": ["run_dispatcher"], "worker": ["run_worker", "--concurrency", "6"]}
 # Shorter than what the reaper of a worker takes for death, and longer than a lease.
@@ -82,7 +83,7 @@ def test_processes_killed_and_frozen_again_and_again_lose_nothing_and_do_nothing
     for kind in ("dispatcher", "dispatcher", "worker", "worker", "worker"):
         crew.start(kind)
     pause = (1.0, 6.0) if LONG else (0.3, 3.0)
-    seconds = int(KILLS * sum(pause)) if LONG else 25
+    seconds = int(KILLS * sum(pause)) if LONG else int(KILLS * 2.5)
     schedule_work(stack, history, seconds=seconds, step=2, tasks=4, beats=12 if LONG else 5)
     for child in crew.alive:
         child.wait_ready()
@@ -103,6 +104,7 @@ def test_processes_killed_and_frozen_again_and_again_lose_nothing_and_do_nothing
     assert p99 < RECOVERY_SECONDS
 
 
+@pytest.mark.long
 def test_a_worker_frozen_until_its_reaper_has_ended_its_runs_does_not_take_that_for_their_own_end(stack, history):
     lease = {"SCHEDULER_LEASE_SECONDS": "6", "SCHEDULER_HEARTBEAT_SECONDS": "1"}
     stack.dispatcher()
