@@ -57,10 +57,13 @@ class History:
     def faults(self, stack: ProcessStack) -> list[str]:
         """Everything that must not be: nothing when all is well. Ask when no run is open any more."""
         rows = stack.rows(
-            """select run.id, run.state, run.attempt, version.retry_on_lost from tasks_app_run run
-            join tasks_app_taskversion version on version.id = run.version_id"""
+            """select run.id, run.state, run.attempt, version.retry_on_lost, exists (
+                select from tasks_app_rundependency edge
+                join tasks_app_run upstream on upstream.id = edge.upstream_id
+                where edge.downstream_id = run.id and upstream.state in ('lost', 'quarantined'))
+            from tasks_app_run run join tasks_app_taskversion version on version.id = run.version_id"""
         )
-        runs = {run: _Row(state, attempt, again) for run, state, attempt, again in rows}
+        runs = {row[0]: _Row(*row[1:]) for row in rows}
         return [*_of_the_file(self.lines()), *_of_both(self.lines(), runs), *_lost_instants(stack)]
 
 
@@ -68,6 +71,7 @@ class _Row(NamedTuple):
     state: str
     attempt: int
     retry_on_lost: bool
+    upstream_given_up: bool
 
 
 def _of_the_file(lines: list[Line]) -> Iterator[str]:
@@ -97,7 +101,8 @@ def _of_both(lines: list[Line], runs: dict[int, _Row]) -> Iterator[str]:
         if line.what == START:
             attempts[line.run].add(line.attempt)
     for run, row in runs.items():
-        if row.state not in ("succeeded", "lost", "quarantined"):
+        expected = ("upstream_failed",) if row.upstream_given_up else ("succeeded", "lost", "quarantined")
+        if row.state not in expected:
             yield f"run {run} is {row.state} at attempt {row.attempt}"
         if row.state == "succeeded" and (run, row.attempt) not in ended:
             yield f"run {run} succeeded at attempt {row.attempt}, which did not come to its end"

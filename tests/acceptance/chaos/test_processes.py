@@ -82,8 +82,8 @@ def test_processes_killed_and_frozen_again_and_again_lose_nothing_and_do_nothing
     crew = Crew(stack, random.Random(20260303))
     for kind in ("dispatcher", "dispatcher", "worker", "worker", "worker"):
         crew.start(kind)
-    pause = (1.0, 6.0) if LONG else (0.3, 3.0)
-    seconds = int(KILLS * sum(pause)) if LONG else int(KILLS * 2.5)
+    pause = (1.0, 4.5) if LONG else (0.3, 3.0)
+    seconds = int(KILLS * 3.7) if LONG else int(KILLS * 2.5)
     schedule_work(stack, history, seconds=seconds, step=2, tasks=4, beats=12 if LONG else 5)
     for child in crew.alive:
         child.wait_ready()
@@ -94,12 +94,12 @@ def test_processes_killed_and_frozen_again_and_again_lose_nothing_and_do_nothing
     crew.wake_all()
     said = f"{crew.kills} kills and {crew.stops} stops in {time.monotonic() - began:.0f} s"
     wait_until_over(stack, seconds + 3 * RECOVERY_SECONDS)
-    assert history.faults(stack) == []
-    recoveries = sorted(_recoveries(stack, crew.deaths))
+    faults, recoveries = history.faults(stack), sorted(_recoveries(stack, crew.deaths))
     assert recoveries, "no run was under way at any death"
     p50, p99 = median(recoveries), quantiles(recoveries, n=100, method="inclusive")[98]
     said += f": {states(stack)}; {len(recoveries)} runs under way at a death; their new attempt or recorded loss came"
     say(capsys, f"{said} after {p50:.1f} s (median), {p99:.1f} s (p99), {recoveries[-1]:.1f} s (longest)")
+    assert faults == []
     assert p50 < MEDIAN_SECONDS
     assert p99 < RECOVERY_SECONDS
 
