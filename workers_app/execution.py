@@ -109,10 +109,10 @@ class Execution:
         self._archive.close()
 
     def hand_back(self, strays: Sequence[Pair]) -> None:
-        """Give away runs that are ours by the database but were never begun here: the answer to their claim got lost
-        with the connection."""
-        log.warning("handing back runs that were claimed and not begun", runs=[run for run, _attempt in strays])
-        now, detail = datetime.now(UTC), "The connection to the database broke while it was claimed."
+        """Give away runs that are ours by the database but are not under way here: the answer to their claim got lost
+        with the connection, or they ended when the lease was in doubt."""
+        log.warning("handing back runs that are not under way", runs=[run for run, _attempt in strays])
+        now, detail = datetime.now(UTC), "Its worker lost the connection to the database."
         outcomes = [
             Outcome(run, attempt, RunState.WAITING, Reason.INTERNAL, detail, retry_at=now) for run, attempt in strays
         ]

@@ -39,6 +39,7 @@ PULSE_SECONDS = 1.0
 AGAIN_SECONDS = 1.0
 SWEEP_SECONDS = 5.0
 STRAY_SECONDS = 5.0
+DOUBT_LOOK_SECONDS = 0.2
 _node: Node | None = None
 
 
@@ -81,6 +82,7 @@ class Node:
         self._every(OUTPUT_SECONDS, "output", self.execution.write_output)
         self._every(PULSE_SECONDS, "pulse", self.pulse)
         self._every(SWEEP_SECONDS, "sweep", self._sweep)
+        self._every(DOUBT_LOOK_SECONDS, "doubt", self.let_go_in_doubt)
         remains.collect()
 
     def execute(self, pairs: list[Pair], *, queue: str | None = None) -> None:
@@ -130,6 +132,16 @@ class Node:
     def _holds_lease(self) -> bool:
         """A worker that was frozen must not take up a run before it has learnt what became of its lease."""
         return time.monotonic() < self._lease_end and not reaper.gave_up
+
+    def let_go_in_doubt(self) -> None:
+        """End what others are about to begin again: the lease is over in a moment, and whether the database is away
+        from all or from us alone cannot be known here. Runs that nobody would begin again outlast the outage."""
+        if time.monotonic() < self._lease_end - _doubt_seconds():
+            return
+        for active in list(self.execution.active.values()):
+            if active.job.retry_on_lost and active.control.why != Control.LOST:
+                log.warning("ending a run before its lease is over", run=active.job.run_id, attempt=active.job.attempt)
+                active.control.end(Control.LOST)
 
     def drain(self, seconds: float) -> None:
         """Take nothing new; let runs end for `seconds`, then end them and hand them back; sign off."""
@@ -233,6 +245,11 @@ def become(fresh: Node) -> Node:
     global _node  # noqa: PLW0603  (one process is one worker)
     _node = fresh
     return fresh
+
+
+def _doubt_seconds() -> float:
+    """So long before the end of its lease a worker ends what others may begin again; KILL takes a moment."""
+    return min(1.0, float(settings.SCHEDULER_LEASE_SECONDS) / 8)
 
 
 def _longest_silence() -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from uuid import UUID
 
@@ -12,8 +13,10 @@ import structlog
 from tasks_app import deaths
 from tasks_app.deaths import Cause
 from workers_app import folders
+from workers_app.models import Worker
 
 log = structlog.get_logger("worker")
+FOREIGN_SECONDS = 24 * 3600
 
 
 def own_folder(worker: str) -> Path | None:
@@ -42,12 +45,20 @@ def _collect() -> int:
     for path in folders.abandoned():
         worker, cause = _worker(path), _cause(path / folders.DEATH)
         if worker is not None and cause is not None:
-            if not deaths.explain(worker, cause):
+            if not _is_known(worker):
+                # Of another installation on this host, which wants to know it; or of one that is no more.
+                if time.time() - (path / folders.DEATH).stat().st_mtime < FOREIGN_SECONDS:
+                    continue
+            elif not deaths.explain(worker, cause):
                 continue
             log.warning("a worker of this host has died", worker=str(worker), signal=cause.signal)
         shutil.rmtree(path, ignore_errors=True)
         gone += 1
     return gone
+
+
+def _is_known(worker: UUID) -> bool:
+    return Worker.objects.filter(pk=worker).exists()
 
 
 def _worker(path: Path) -> UUID | None:

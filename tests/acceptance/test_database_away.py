@@ -9,6 +9,7 @@ import pytest
 from tests import environment
 from tests.acceptance.work import LONG, NOOP, RECOVERY_SECONDS, create_task, say, states, trigger
 from tests.proxy import Proxy
+from workers_app.marks import marked
 
 pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
 
@@ -41,6 +42,38 @@ def test_an_outage_of_the_database_longer_than_the_lease_costs_no_run_and_no_wor
         assert stack.value("select count(*) from workers_app_worker where state <> 'online'") == 0
         assert all(child.process.poll() is None for child in children)
     say(capsys, f"database away for {away} s, lease of 4 s: 53 runs done {seconds:.1f} s after its return, none lost")
+
+
+def test_a_worker_cut_off_alone_has_ended_its_attempt_before_the_next_one_begins(stack, tmp_path, capsys):
+    """Its lease tells it, by its own clock: nobody else can reach it, the broker is no help, and it cannot know that
+    the dispatchers go on."""
+    lease = {"SCHEDULER_LEASE_SECONDS": "6", "SCHEDULER_HEARTBEAT_SECONDS": "1"}
+    stack.dispatcher()
+    told = tmp_path / "told"
+    # Whoever holds the lock lives; it goes over to what the command starts, and ends with the last of them.
+    command = (
+        f"exec 9>{tmp_path}/lock; flock -n 9 || echo overlap >> {told}; echo $SCHEDULER_ATTEMPT >> {told};"
+        " setsid env -i sleep 300 & sleep 300; exit 1"
+    )
+    again = create_task(stack, "again", "shell", command, retry_on_lost=True)
+    once = create_task(stack, "once", "shell", "sleep 300")
+    with Proxy(environment.database_url(stack.database), 5432) as proxy:
+        cut_off = stack.worker(DATABASE_URL=proxy.url, **lease)
+        (key,) = [str(key) for (key,) in stack.rows("select id from workers_app_worker")]
+        trigger(stack, (again, 1), (once, 1))
+        stack.wait_for("both runs", lambda: len(set(marked(key).values())) == 2 and told.exists(), 20)
+        stack.worker(**lease)
+        cut = time.monotonic()
+        proxy.cut()
+        stack.wait_for("the next attempt", lambda: told.read_text().split() != ["1"], RECOVERY_SECONDS)
+        seconds = time.monotonic() - cut
+        assert told.read_text().split() == ["1", "2"]
+        assert stack.rows("select state, attempt from tasks_app_run order by id") == [("running", 2), ("lost", 1)]
+        proxy.restore()
+        stack.wait_for("the end of the worker", lambda: cut_off.process.poll() == 70, RECOVERY_SECONDS)
+        stack.wait_for("the end of all that it had started", lambda: not marked(key), 10)
+        assert told.read_text().split() == ["1", "2"]
+    say(capsys, f"lease of 6 s: the next attempt began {seconds:.1f} s after the cut, and not beside the first")
 
 
 def until(file: object) -> str:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -89,12 +90,22 @@ def test_the_story_of_a_death_is_kept_until_the_runs_of_the_worker_are_judged(mo
         return is_judged
 
     monkeypatch.setattr(deaths, "explain", explain)
+    monkeypatch.setattr(remains, "_is_known", lambda _worker: True)
     worker = uuid4()
     path = left_by(worker, json.dumps(TOLD))
     assert remains.collect() == 0 and path.exists()
     is_judged = True
     assert remains.collect() == 1 and not path.exists()
     assert told[1] == (worker, Cause(9, True, 80, {3: 700}, ""))
+
+
+@pytest.mark.django_db
+def test_the_story_of_a_worker_of_another_installation_is_left_to_it_for_a_day(monkeypatch):
+    monkeypatch.setattr(deaths, "explain", never)
+    young, old = (left_by(uuid4(), json.dumps(TOLD)) for _ in range(2))
+    yesterday = time.time() - 25 * 3600
+    os.utime(old / folders.DEATH, (yesterday, yesterday))
+    assert remains.collect() == 1 and young.exists() and not old.exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"signal": 9}', '{"runs": 3}'])

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -160,6 +161,19 @@ def test_a_worker_that_was_frozen_past_its_lease_claims_nothing_until_it_has_ren
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert not node._holds_lease()
     node.beat()
+    assert node._holds_lease()
+
+
+def test_what_others_may_begin_again_ends_before_the_lease_does_and_nothing_else(node, monkeypatch):
+    ids = plan(make_task(), 2)
+    again, once = (under_way(node, id) for id in ids)
+    active = node.execution.active[ids[0]]
+    active.job = replace(active.job, retry_on_lost=True)
+    began = node._lease_end - 15
+    for seconds, why in ((0.0, None), (13.9, None), (14.1, Control.LOST)):
+        monkeypatch.setattr(time, "monotonic", lambda seconds=seconds: began + seconds)
+        node.let_go_in_doubt()
+        assert (again.why, once.why) == (why, None)
     assert node._holds_lease()
 
 
