@@ -1,15 +1,15 @@
 """A container by the docker command (or one like it, such as podman): its output streamed, the container ended with it.
 
 The command is only a client: it may be killed and the container goes on. So the container has a name, and whoever ends
-the command removes it by that name.
+the command removes it by that name; where that was a kill of the whole worker, its reaper does.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -19,8 +19,10 @@ from django.conf import settings
 from tasks_app.states import Reason, RunState
 from workers_app.executors.container import Wish
 from workers_app.executors.shell import run_command
+from workers_app.folders import folder
 from workers_app.jobs import Control, Job, Result
 from workers_app.output import OutputSink
+from workers_app.reaper import reaper
 
 log = structlog.get_logger("worker")
 # What the client itself reads: where its server is and with which keys.
@@ -41,15 +43,18 @@ def run(wish: Wish, job: Job, control: Control, sink: OutputSink) -> Result:
         return Result(RunState.FAILED, Reason.INVALID_PARAMETERS, detail, retryable=False)
     client = {name: os.environ[name] for name in _CLIENT if name in os.environ}
     ended: Result | None = None
+    place = folder.of_run(job.run_id)
+    reaper.bequeath(wish.name, [[*_command(), "kill", wish.name], [*_command(), "rm", "--force", wish.name]])
     try:
-        # Its mode lets nobody else read it; as arguments, `ps` would show the values to everybody.
-        with tempfile.NamedTemporaryFile("w", prefix="container-", encoding="utf-8") as variables:
-            variables.writelines(f"{name}={value}\n" for name, value in wish.env.items())
-            variables.flush()
-            ended = run_command(_argv(wish, variables.name), job, control, sink, client)
+        # Nobody else can read in that folder; as arguments, `ps` would show the values to everybody.
+        variables = place / "variables"
+        variables.write_text("".join(f"{name}={value}\n" for name, value in wish.env.items()), encoding="utf-8")
+        ended = run_command(_argv(wish, str(variables)), job, control, sink, client)
     finally:
         if ended is None or ended.state not in (RunState.SUCCEEDED, RunState.FAILED) or (ended.exit_code or 0) < 0:
             remove([wish.name])
+        reaper.take_back(wish.name)
+        shutil.rmtree(place, ignore_errors=True)
     return _judge(ended)
 
 
@@ -67,6 +72,10 @@ def _argv(wish: Wish, variables: str) -> list[str]:
         argv += ["--memory", str(wish.memory)]
     if wish.cpus is not None:
         argv += ["--cpus", f"{wish.cpus:g}"]
+    if wish.limits.cpu_seconds is not None:
+        argv += ["--ulimit", f"cpu={wish.limits.cpu_seconds}"]
+    if wish.limits.open_files is not None:
+        argv += ["--ulimit", f"nofile={wish.limits.open_files}"]
     first, *rest = wish.entrypoint or [""]
     if first:
         argv += ["--entrypoint", first]

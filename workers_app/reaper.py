@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import json
+import os
 import subprocess
 import sys
 import threading
@@ -26,6 +28,7 @@ class Reaper:
         self._crashes = False
         self._lock = threading.Lock()
         self._groups: set[int] = set()
+        self._wills: dict[str, list[list[str]]] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, mark: str, longest: float, folder: Path | None = None) -> None:
@@ -63,6 +66,18 @@ class Reaper:
                 self._groups.discard(pid)
                 self._tell(f"-{pid}\n")
 
+    def bequeath(self, name: str, commands: list[list[str]]) -> None:
+        """Have these commands executed, one after the other, if this worker dies: for what is no process of ours."""
+        with self._lock:
+            self._wills[name] = commands
+            self._tell(_will(name, commands))
+
+    def take_back(self, name: str) -> None:
+        """Forget the commands of that name."""
+        with self._lock:
+            if self._wills.pop(name, None) is not None:
+                self._tell(f"?{name}\n")
+
     def hear_crashes(self) -> None:
         """Have the interpreter tell the reaper when it crashes."""
         with self._lock:
@@ -74,6 +89,7 @@ class Reaper:
         """Leave: the reaper ends, and with it every group that was not removed."""
         with self._lock:
             self._groups.clear()
+            self._wills.clear()
             if self._process is not None:
                 self._tell(".\n")
             self._drop()
@@ -86,7 +102,7 @@ class Reaper:
             try:
                 if self._process is None or self._process.poll() is not None:
                     self._start()
-                    line = self._introduction() + "".join(f"+{pid}\n" for pid in sorted(self._groups))
+                    line = self._introduction() + self._all_told()
                 pipe = self._pipe()
                 pipe.write(line.encode())
                 pipe.flush()
@@ -96,6 +112,10 @@ class Reaper:
 
     def _introduction(self) -> str:
         return f"={self.mark} {self._longest} {self._folder}\n"
+
+    def _all_told(self) -> str:
+        groups = "".join(f"+{pid}\n" for pid in sorted(self._groups))
+        return groups + "".join(_will(name, commands) for name, commands in self._wills.items())
 
     def _drop(self) -> None:
         """Give up the pipe to a reaper that has ended."""
@@ -127,6 +147,11 @@ class Reaper:
     def _pipe(self) -> IO[bytes]:
         assert self._process is not None and self._process.stdin is not None
         return self._process.stdin
+
+
+def _will(name: str, commands: list[list[str]]) -> str:
+    # The environment of the worker, as the reaper has none: there it stands where the server of the commands is.
+    return f"!{name} {json.dumps([commands, dict(os.environ)])}\n"
 
 
 reaper = Reaper()

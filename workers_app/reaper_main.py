@@ -2,10 +2,11 @@
 
 A worker killed with -9 cannot end its children, and the runs they belong to are soon given to another worker. The
 worker tells its reaper on a pipe, a line each: who it is, how long it may be silent and where its folder is
-(`=MARK SECONDS FOLDER`, 0 for ever), which groups it leads (`+PID`, `-PID`), that it lives (an empty line) and that it
-leaves (`.`). Anything else is what the interpreter says of a crash. When the pipe closes the worker is gone, and the
-reaper ends what is left; of one that did not leave, it keeps in the folder what there is to be known of its death. A
-worker that is silent for too long is frozen, and its runs are about to be given away: the reaper ends them too.
+(`=MARK SECONDS FOLDER`, 0 for ever), which groups it leads (`+PID`, `-PID`), which commands end what is no process of
+its own (`!NAME [COMMANDS, VARIABLES]`, `?NAME`), that it lives (an empty line) and that it leaves (`.`). Anything else
+is what the interpreter says of a crash. When the pipe closes the worker is gone, and the reaper ends what is left; of
+one that did not leave, it keeps in the folder what there is to be known of its death. A worker that is silent for too
+long is frozen, and its runs are about to be given away: the reaper ends them too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import os
 import select
 import shutil
 import signal
+import subprocess
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -25,6 +28,7 @@ from workers_app.folders import DEATH, hold
 from workers_app.marks import marked
 
 MOST_WORDS = 60
+WILL_SECONDS = 20.0
 # As Python's faulthandler says it.
 CRASHES = {
     "Segmentation fault": signal.SIGSEGV,
@@ -46,6 +50,7 @@ class Watch:
         self._folder: Path | None = None
         self._held: int | None = None
         self._groups: set[int] = set()
+        self._wills: dict[str, tuple[list[list[str]], dict[str, str]]] = {}
         self._worker = os.getppid()
         self._words: list[str] = []
         self._peak: int | None = None
@@ -62,6 +67,12 @@ class Watch:
             self._groups.add(int(line[1:]))
         elif line[:1] == b"-":
             self._groups.discard(int(line[1:]))
+        elif line[:1] == b"!":
+            name, will = line[1:].decode().split(" ", 1)
+            commands, variables = json.loads(will)
+            self._wills[name] = (commands, variables)
+        elif line[:1] == b"?":
+            self._wills.pop(line[1:].decode(), None)
         elif line == b".":
             self.has_left = True
         elif line:
@@ -87,7 +98,18 @@ class Watch:
         for pid in found.keys() | marked(self._mark).keys():
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
+        self._execute_wills()
         return peaks
+
+    def _execute_wills(self) -> None:
+        """All at once, each with its commands in order: what is behind one of them may not answer for long."""
+        wills, self._wills = list(self._wills.values()), {}
+        threads = [threading.Thread(target=_execute, args=will, daemon=True) for will in wills]
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + WILL_SECONDS
+        for thread in threads:
+            thread.join(max(end - time.monotonic(), 0))
 
     def clean_up(self, peaks: dict[int, int]) -> None:
         """Empty the folder; what a worker that left has closed itself is gone already."""
@@ -120,6 +142,20 @@ class Watch:
             with contextlib.suppress(OSError):
                 self._held = hold(folder)
                 self._folder = folder
+
+
+def _execute(commands: list[list[str]], variables: dict[str, str]) -> None:
+    for command in commands:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(
+                command,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=WILL_SECONDS,
+                check=False,
+            )
 
 
 def peak_mb(pid: int) -> int | None:

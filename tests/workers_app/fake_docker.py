@@ -11,11 +11,22 @@ import sys
 from pathlib import Path
 
 STATE = Path(os.environ.get("FAKE_DOCKER") or Path(__file__).parent)
-WITH_VALUE = {"--name", "--label", "--pull", "--security-opt", "--env-file", "--memory", "--cpus", "--entrypoint"}
+WITH_VALUE = {
+    "--name",
+    "--label",
+    "--pull",
+    "--security-opt",
+    "--env-file",
+    "--memory",
+    "--cpus",
+    "--entrypoint",
+    "--ulimit",
+}
 
 
 def run(words: list[str]) -> int:
     options: dict[str, str] = {}
+    (STATE / "words.json").write_text(" ".join(words))
     while words[0].startswith("-"):
         option = words.pop(0)
         options[option] = words.pop(0) if option in WITH_VALUE else ""
@@ -66,6 +77,7 @@ def main() -> int:
     if verb == "rm":
         return remove([word for word in words if word != "--force"])
     if verb == "kill":
+        # As of one that has ended already.
         return 1
     return listed(words)
 

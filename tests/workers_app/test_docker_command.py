@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -16,6 +17,9 @@ from tests.workers_app import fake_docker
 from tests.workers_app.jobs import is_alive, make_job, run, wait_until
 from workers_app.executors import container
 from workers_app.jobs import Control
+from workers_app.limits import Limits
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture
@@ -119,3 +123,36 @@ def test_a_container_that_an_earlier_attempt_left_behind_ends_before_the_next_be
         for process in (left, other):
             process.kill()
             process.wait()
+
+
+WORKER = """
+import django
+django.setup()
+from tests.workers_app.jobs import make_job, run
+from workers_app.executors import container
+from workers_app.reaper import reaper
+reaper.start("container-test", 0)
+run(container.execute, make_job("box:1 sleep 60", executor="container", run_id=7))
+"""
+
+
+def test_a_container_ends_with_a_worker_that_is_killed(engine, settings):
+    variables = os.environ | {"SCHEDULER_CONTAINER_COMMAND": settings.SCHEDULER_CONTAINER_COMMAND}
+    worker = subprocess.Popen([sys.executable, "-c", WORKER], env=variables, cwd=ROOT)
+    kept = engine / "scheduler-7-1.container"
+    try:
+        assert wait_until(lambda: kept.exists() and kept.stat().st_size, 30)
+        pid = json.loads(kept.read_text())["pid"]
+        assert is_alive(pid)
+    finally:
+        worker.kill()
+        worker.wait()
+    assert wait_until(lambda: not is_alive(pid) and not kept.exists())
+
+
+def test_limits_of_the_task_are_those_of_the_container_and_not_of_the_command(engine):
+    limits = Limits(memory_mb=64, cpu_seconds=9, open_files=50)
+    result, lines = execute("box:1 sh -c 'ulimit -n'", limits=limits, params={"memory": "1g"})
+    assert result.state == RunState.SUCCEEDED and lines != ["50"]
+    told = (engine / "words.json").read_text()
+    assert "--memory 67108864" in told and "--ulimit cpu=9 --ulimit nofile=50" in told

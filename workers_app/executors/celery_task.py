@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from django.conf import settings
 
 from tasks_app.states import Reason, RunState
 from workers_app.executors.shell import run_command
+from workers_app.folders import folder
 from workers_app.jobs import Control, Job, Result
 from workers_app.output import OutputSink, parse_json
 
@@ -24,11 +25,14 @@ def execute(job: Job, control: Control, sink: OutputSink) -> Result:
     if not settings.SCHEDULER_CELERY_APP:
         detail = "This worker knows no Celery application: set SCHEDULER_CELERY_APP, or route the task by labels."
         return Result(RunState.FAILED, Reason.COMMAND_NOT_FOUND, detail)
-    with tempfile.TemporaryDirectory(prefix=f"celery-{job.run_id}-") as folder:
-        told = Path(folder, "result.json")
+    place = folder.of_run(job.run_id)
+    try:
+        told = place / "result.json"
         python = settings.SCHEDULER_CELERY_PYTHON or sys.executable
         argv = [python, str(_MAIN), settings.SCHEDULER_CELERY_APP, job.command, str(told)]
         return _judge(run_command(argv, job, control, sink, _environment()), told)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _environment() -> dict[str, str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.conf import settings
 
 from workers_app.environment import about_run
 from workers_app.jobs import Control, Job, Result
+from workers_app.limits import MB, Limits
 from workers_app.output import OutputSink
 
 
@@ -28,10 +29,13 @@ class Wish:
     memory: int | None
     cpus: float | None
     pull: str
+    limits: Limits
 
 
 def execute(job: Job, control: Control, sink: OutputSink) -> Result:
     wish = wish_of(job)
+    # They are for what is in the container, not for the program that starts it.
+    job = replace(job, limits=Limits())
     if settings.SCHEDULER_CONTAINER_ENGINE == "kubernetes":
         from workers_app import kubernetes_job
 
@@ -55,10 +59,15 @@ def wish_of(job: Job) -> Wish:
         arguments=arguments,
         entrypoint=params.get("entrypoint"),
         env=about_run(job) | own,
-        memory=_bytes(params.get("memory")),
+        memory=_least(_bytes(params.get("memory")), job.limits.memory_mb and job.limits.memory_mb * MB),
         cpus=params.get("cpus"),
         pull=params.get("pull", "missing"),
+        limits=job.limits,
     )
+
+
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _bytes(text: Any) -> int | None:
