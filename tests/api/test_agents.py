@@ -271,7 +271,8 @@ def test_a_worker_whose_lease_is_over_gets_nothing_before_it_has_beaten():
 
 
 def test_an_agent_gets_runs_of_its_pool_that_it_can_execute_and_that_are_for_nobody_else():
-    agent, other = registered(executors=["shell"]), registered()
+    # With one slot: what is not for it takes no place among what it may get.
+    agent, other = registered(executors=["shell"], slots=1), registered()
     (python,) = queued(executor="python", command="x.py")
     (callable_,) = queued(executor="callable", command="workers_app.samples.noop")
     (elsewhere,) = queued(pool=make_pool("elsewhere"))
@@ -441,6 +442,29 @@ def test_a_zombie_can_neither_write_nor_finish_and_its_run_goes_on_elsewhere():
     assert is_problem(zombie.beat((run, 1)), 409)["code"] == "lease_lost"
     assert heir.finish(run, attempt=2).json() == {"state": "succeeded"}
     assert texts(run) == ["before"]
+
+
+def test_an_earlier_attempt_cannot_speak_for_the_one_that_the_same_worker_has_now():
+    agent = registered()
+    (run,) = queued(retry_count=1, retry_delay_seconds=0)
+    agent.claimed()
+    agent.finish(run, exit_code=1)
+    enqueue(run, now=database_now())
+    assert agent.claimed() == [run]
+    for answer in (agent.log(run, 0, "late"), agent.finish(run)):
+        assert is_problem(answer, 409)["code"] == "run_not_yours"
+    assert run_row(run).attempt == 2 and state_of(run) == RunState.RUNNING
+    assert agent.log(run, 0, "now", attempt=2).json() == {"next_offset": 1}
+
+
+def test_a_worker_cannot_speak_for_the_run_of_another_that_came_with_the_same_key():
+    token = make_key()[1]
+    agent, other = registered(token), registered(token)
+    (run,) = queued()
+    assert agent.claimed() == [run]
+    for answer in (other.log(run, 0, "x"), other.finish(run)):
+        assert is_problem(answer, 409)["code"] == "run_not_yours"
+    assert state_of(run) == RunState.RUNNING and texts(run) == []
 
 
 def test_an_end_that_is_repeated_changes_nothing():
