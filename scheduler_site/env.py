@@ -115,13 +115,14 @@ _SERVER_SIDE: Mapping[str, Any] = {
     "tcp_keepalives_count": 3,
     "tcp_user_timeout": 15000,
 }
-# And our side of it: a half-open connection must show itself to us just as soon.
+# And our side of it: a half-open connection must show itself to a worker while there is time to renew its lease over
+# another one, and to a dispatcher that has several of them, one after the other.
 _KEEPALIVES: Mapping[str, Any] = {
     "keepalives": 1,
-    "keepalives_idle": 5,
-    "keepalives_interval": 3,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15000,
+    "keepalives_idle": 2,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 6000,
 }
 
 

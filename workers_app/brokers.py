@@ -5,6 +5,7 @@ A broker is a URL; nothing else in the code knows which one it is.
 
 from __future__ import annotations
 
+import socket
 import ssl
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +28,10 @@ SCHEMES = (MEMORY, *RABBITMQ, *REDIS)
 SECURE = ("amqps", "rediss", "rediss-stream")
 CONNECT_SECONDS = 5.0
 HIDDEN = "********"
+# What a half-open link to Redis is found by, in seconds and milliseconds; RabbitMQ has heartbeats.
+_KEEPALIVE = {"TCP_KEEPIDLE": 4, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
+# Not every system has all of them.
+KEEPALIVE = {getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)}
 
 
 def connection(
@@ -40,6 +45,15 @@ def connection(
         transport_options=_transport_options(url, seconds, connect_seconds),
         ssl=_tls(url),
     )
+
+
+def limit_waits(link: Connection, seconds: float) -> None:
+    """Let whoever waits for an answer of RabbitMQ wait no longer than this, on an established connection that is not
+    consumed from. Its client knows no such limit; the one for Redis has it from `seconds` of `connection`."""
+    # Asked for its connection, one that has none would make one.
+    sock = getattr(getattr(link.connection, "transport", None), "sock", None) if link.connected else None
+    if sock is not None:
+        sock.settimeout(seconds)
 
 
 def errors() -> tuple[type[Exception], ...]:
@@ -91,6 +105,7 @@ def refusal_of(url: str, *, seconds: float = CONNECT_SECONDS) -> str | None:
     try:
         with connection(url, seconds=seconds, connect_seconds=seconds) as link:
             link.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+            limit_waits(link, seconds)
             probe = queue(link.default_channel)
             probe.declare()
             probe.purge()
@@ -122,6 +137,9 @@ def _transport_options(url: str, seconds: float, connect_seconds: float) -> dict
             "socket_timeout": seconds,
             "socket_connect_timeout": connect_seconds,
             "socket_keepalive": True,
+            "socket_keepalive_options": KEEPALIVE,
+            # kombu waits for an answer this long beyond the second it asks for, up to twice: then the link is dead.
+            "health_check_interval": 5,
             # kombu keeps what is unacknowledged in lists beside the queues; two installations may share a Redis.
             "unacked_key": f"{prefix}.unacked",
             "unacked_index_key": f"{prefix}.unacked_index",

@@ -39,6 +39,7 @@ def _carry(url: str, queues: list[str], ring: Ring) -> None:
     try:
         with brokers.connection(url, seconds=SECONDS) as connection:
             connection.ensure_connection(max_retries=2, interval_start=0.5)
+            brokers.limit_waits(connection, SECONDS)
             end = time.monotonic() + WATCH_SECONDS
             while time.monotonic() < end:
                 if moved := sum(_carry_from(connection, queue, ring) for queue in queues):

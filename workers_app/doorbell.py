@@ -21,8 +21,10 @@ CONFIRM_WINDOW = 500
 CONFIRM_SECONDS = 10.0
 MOST_UNSENT = 50_000
 RETRY_SECONDS = 1.0
+SLOW_SECONDS = 0.5
+GOODBYE_SECONDS = 0.2
 # What Redis or RabbitMQ does not take within this long is tried again.
-SEND_SECONDS = 10.0
+SEND_SECONDS = 5.0
 
 Message = tuple[str, list[Pair]]
 
@@ -56,9 +58,9 @@ class Publisher:
 
     def flush(self) -> int:
         """Send what is waiting. Never raises for a broker that is away."""
-        sent = 0
+        sent, began = 0, time.monotonic()
         self._follow()
-        if not self._unsent or time.monotonic() < self._retry_at:
+        if not self._unsent or began < self._retry_at:
             return 0
         try:
             while self._unsent:
@@ -69,19 +71,20 @@ class Publisher:
                     sent += len(pairs)
         except self._broker_errors() as error:
             log.warning("broker out of reach", error=str(error) or type(error).__name__, unsent=len(self._unsent))
-            self._retry_at = time.monotonic() + RETRY_SECONDS
-            self.close()
+            self._put_off(began)
         return sent
 
     def is_empty(self, pool: str) -> bool:
         """Whether the pool's queue holds no message; False when the broker cannot say."""
         self._follow()
+        if (began := time.monotonic()) < self._retry_at:
+            return False
         try:
             producer = self._connect()
             return int(messages.pool_queue(pool)(producer.channel).queue_declare().message_count) == 0
         except self._broker_errors() as error:
             log.warning("broker out of reach", error=str(error) or type(error).__name__)
-            self.close()
+            self._put_off(began)
             return False
 
     def close(self) -> None:
@@ -92,6 +95,17 @@ class Publisher:
                 connection.release()
             except Exception as error:  # noqa: BLE001  (the link is gone; there is nothing to save in it)
                 log.debug("closing the broker connection failed", error=str(error))
+
+    def _put_off(self, began: float) -> None:
+        """Leave the link, and the broker alone for a moment; for as long as it has kept us where that was long, since
+        whoever publishes has other work too."""
+        if self._connection is not None:
+            # RabbitMQ's client says good-bye, and waits for the answer.
+            brokers.limit_waits(self._connection, GOODBYE_SECONDS)
+        self.close()
+        now = time.monotonic()
+        kept = now - began
+        self._retry_at = now + (kept if kept > max(SLOW_SECONDS, RETRY_SECONDS) else RETRY_SECONDS)
 
     def _follow(self) -> None:
         """Leave a broker that is not the one to publish to any more."""
@@ -127,6 +141,7 @@ class Publisher:
             self._connection = brokers.connection(self._url, seconds=SEND_SECONDS)
             # connect() would sleep for two seconds before it gives up, and with it the tick that asked.
             self._connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+            brokers.limit_waits(self._connection, SEND_SECONDS)
             channel = self._connection.channel()
             self._confirms.select(channel)
             self._producer = Producer(channel)

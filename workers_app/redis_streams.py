@@ -228,8 +228,10 @@ def _parameters(client: Any) -> dict[str, Any]:
         "socket_timeout": options.get("socket_timeout", 15),
         "socket_connect_timeout": options.get("socket_connect_timeout", 5),
         "socket_keepalive": True,
-        # Once more at once: a connection that has idled may have been closed at the other end.
-        "retry": Retry(NoBackoff(), 1),
+        "socket_keepalive_options": options.get("socket_keepalive_options") or {},
+        # Once more at once: a connection that has idled may have been closed at the other end. One that does not
+        # answer has taken its time already.
+        "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         **(client.ssl or {}),
     }
 

@@ -6,16 +6,13 @@ TEST_LONG=1: a minute between the moves instead of a few seconds, and RabbitMQ i
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 from kombu import Producer
 
 from scripts.probes import RABBITMQ, REDIS
+from tests.acceptance.steady import STARTS, Load, answered
 from tests.acceptance.work import LONG, NOOP, RECOVERY_SECONDS, create_task, say, states, trigger
 from tests.proxy import Proxy
 from tests.services import ProcessStack
@@ -28,8 +25,6 @@ STREAMS = REDIS.url().replace("redis://", "redis-stream://", 1)
 # In the phase before the first move, between the moves, and after the last.
 PHASE_SECONDS = 60.0 if LONG else 5.0
 AWAY_SECONDS = 600.0 if LONG else 6.0
-BATCH_SECONDS = 0.5
-STARTS = "select count(*) from tasks_app_runevent where to_state = 'running'"
 
 
 @pytest.fixture
@@ -81,7 +76,7 @@ def test_the_broker_is_changed_to_and_fro_under_load_and_nothing_is_lost_or_done
     load = Load(stack, web, tmp_path / "written", a_second=100)
     load.keep_up(PHASE_SECONDS)
     for url in (STREAMS, RABBITMQ.url()):
-        _answered(web.patch("/api/settings", json={"broker_url": url}), 200)
+        answered(web.patch("/api/settings", json={"broker_url": url}), 200)
         load.keep_up(PHASE_SECONDS)
     stack.wait_for("all runs", load.is_done, RECOVERY_SECONDS)
     load.assert_each_ran_once()
@@ -137,39 +132,3 @@ def test_a_broker_that_was_away_under_load_and_comes_back_empty_costs_no_run(sta
         f"RabbitMQ away for {AWAY_SECONDS:.0f} s under 20 runs/s, {purged} messages purged: {load.asked} runs, each"
         f" started once; {backlog} had piled up, the next started after {first:.1f} s, the last after {last:.1f} s",
     )
-
-
-class Load:
-    """Asks for runs at a steady pace: by the batch, of a callable and of one command that writes down its id."""
-
-    def __init__(self, stack: ProcessStack, web: httpx.Client, written: Path, *, a_second: int) -> None:
-        self._stack, self._web, self._written = stack, web, written
-        self._batch = int(a_second * BATCH_SECONDS) - 1
-        self._noop = create_task(stack, "noop", "callable", NOOP)
-        self._witness = create_task(stack, "witness", "shell", f"echo $SCHEDULER_RUN_ID >> {written}")
-        self._next_at = time.monotonic()
-        self.asked = 0
-
-    def keep_up(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            items: dict[str, Any] = {"items": [{}] * self._batch}
-            _answered(self._web.post(f"/api/tasks/{self._noop}/trigger-batch", json=items), 201)
-            _answered(self._web.post(f"/api/tasks/{self._witness}/trigger", json={}), 201)
-            self.asked += self._batch + 1
-            self._next_at = max(self._next_at + BATCH_SECONDS, time.monotonic() - BATCH_SECONDS)
-            time.sleep(max(self._next_at - time.monotonic(), 0))
-
-    def is_done(self) -> bool:
-        return states(self._stack) == {"succeeded": self.asked}
-
-    def assert_each_ran_once(self) -> None:
-        assert self._stack.value(STARTS) == self.asked
-        assert self._stack.value("select count(*) from tasks_app_run where attempt <> 1") == 0
-        ids = self._stack.rows("select id from tasks_app_run where task_id = %s", [self._witness])
-        assert Counter(self._written.read_text().split()) == Counter(str(id) for (id,) in ids)
-
-
-def _answered(response: httpx.Response, status: int) -> Any:
-    assert response.status_code == status, response.text
-    return response.json()

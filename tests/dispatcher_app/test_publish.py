@@ -112,10 +112,10 @@ def test_what_cannot_be_sent_is_kept_and_sent_first_when_the_broker_is_back(link
 @pytest.mark.rabbitmq
 def test_a_broker_that_is_away_is_not_asked_at_every_call(link, publisher, monkeypatch):
     link.cut()
-    publisher.publish([("default", [(1, 1)])])
     monkeypatch.setattr(doorbell, "RETRY_SECONDS", 60.0)
-    publisher.flush()
+    publisher.publish([("default", [(1, 1)])])
     link.restore()
+    assert not publisher.is_empty("default")
     assert publisher.flush() == 0
     monkeypatch.setattr(publisher, "_retry_at", time.monotonic())
     assert publisher.flush() == 1
@@ -138,3 +138,21 @@ def test_a_purged_queue_loses_nothing_that_is_sent_afterwards(publisher):
     assert len(take_all("default")) == 1
     publisher.publish([("default", [(2, 1)])])
     assert [pairs_of(message) for message in take_all("default")] == [[(2, 1)]]
+
+
+@pytest.mark.rabbitmq
+def test_a_broker_that_falls_silent_keeps_nobody_for_long_and_is_left_alone_then(link, publisher, monkeypatch):
+    monkeypatch.setattr(doorbell, "SEND_SECONDS", 1.0)
+    monkeypatch.setattr(doorbell, "CONFIRM_SECONDS", 1.0)
+    publisher.publish([("default", [(1, 1)])])
+    link.silence()
+    began = time.monotonic()
+    assert not publisher.is_empty("default")
+    assert 0.9 < time.monotonic() - began < 5
+    began = time.monotonic()
+    assert not publisher.is_empty("default")
+    assert publisher.publish([("default", [(2, 1)])]) == 0
+    assert time.monotonic() - began < 0.5
+    link.speak()
+    monkeypatch.setattr(publisher, "_retry_at", 0.0)
+    assert publisher.flush() == 1
