@@ -183,7 +183,7 @@ def claim(worker: Worker, held: Collection[Pair], *, now: datetime) -> Orders:
         free = worker.slots - len(own)
         # Without its lease it may be about to lose all that it has: it must beat before it gets more.
         if free > 0 and worker.state == WorkerState.ONLINE and worker.lease_until > database_now():
-            runs += _fresh(worker, free, now)
+            runs += _fresh(worker, free, bool(own), now)
         return Orders(worker.state, ends, runs)
 
 
@@ -192,18 +192,27 @@ def _again(worker: Worker, pairs: Collection[Pair], now: datetime) -> list[Activ
         return []
     rows = Run.objects.filter(pk__in=[run for run, _attempt in pairs], worker_id=worker.pk, state=RunState.RUNNING)
     columns = ("pk", "attempt", "task_id", "version_id", "nominal_at", "params", "shard_index", "shard_total")
-    claimed = [Claimed(*row) for row in rows.order_by("pk").values_list(*columns)]
+    claimed = [Claimed(*row) for row in rows.order_by("pk").values_list(*columns, "memory_limit_mb", "alone")]
     return _taken_up(worker, claimed, now)
 
 
-def _fresh(worker: Worker, most: int, now: datetime) -> list[Active]:
-    """Queued runs of its pool and those for it alone, in the order in which they were released."""
+def _fresh(worker: Worker, most: int, busy: bool, now: datetime) -> list[Active]:
+    """Queued runs of its pool and those for it alone, in the order in which they were released.
+
+    A run that is to have its worker for itself waits until the agent is not `busy`, and nothing is begun before it.
+    """
+    if busy and Run.objects.filter(state=RunState.RUNNING, worker_id=worker.pk, alone=True).exists():
+        return []
     rows = Run.objects.filter(state=RunState.QUEUED, version__executor__in=worker.executors or ())
     rows = rows.filter(Q(target_id=worker.pk) | Q(target_id__isnull=True, pool_id=worker.pool_id))
     # By `sweep_at`, which has an index: it is set with `queued_at`.
     rows = rows.order_by("sweep_at", "-priority", "pk")
     rows = rows.select_for_update(skip_locked=True, of=("self",), no_key=True)
-    pairs = list(rows.values_list("pk", "attempt")[:most])
+    found = list(rows.values_list("pk", "attempt", "alone")[:most])
+    first_alone = next((place for place, (_pk, _attempt, alone) in enumerate(found) if alone), len(found))
+    if first_alone == 0 and not busy:
+        first_alone = 1
+    pairs = [(pk, attempt) for pk, attempt, _alone in found[:first_alone]]
     if not pairs:
         return []
     claimed = transitions.claim(pairs, worker_id=worker.pk, now=now, actor=actor_name(worker))

@@ -285,6 +285,20 @@ def test_an_agent_gets_runs_of_its_pool_that_it_can_execute_and_that_are_for_nob
     assert [state_of(id) for id in (callable_, elsewhere)] == ["queued", "queued"]
 
 
+def test_a_run_that_is_to_be_alone_waits_for_an_idle_agent_and_has_it_for_itself():
+    agent = registered(slots=3)
+    before, alone, after = queued(3)
+    Run.objects.filter(pk=alone).update(alone=True)
+    assert agent.claimed() == [before]
+    assert agent.claimed((before, 1)) == [], "nothing is begun before it"
+    agent.finish(before)
+    assert agent.claimed() == [alone]
+    assert agent.claimed((alone, 1)) == []
+    assert agent.claimed() == [alone], "again, its answer may have been lost"
+    agent.finish(alone)
+    assert agent.claimed() == [after]
+
+
 def test_a_run_whose_macros_cannot_be_filled_in_fails_without_reaching_the_agent():
     agent = registered()
     (bad,) = queued(params={"x": "{{ upstream.nobody.rows }}"})
