@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import Q, QuerySet
 
 from dispatcher_app import routes
 from dispatcher_app.release import Released, describe
@@ -21,7 +22,20 @@ from workers_app.messages import worker_address
 from workers_app.models import Worker, WorkerState
 
 LONGEST_SWEEP = timedelta(minutes=5)
+# Clocks of two dispatchers may differ by so much.
+SKEW = timedelta(seconds=30)
 _MAY_TAKE = (WorkerState.ONLINE, WorkerState.CORDONED)
+
+
+def overdue(now: datetime) -> QuerySet[Run]:
+    """Queued runs that it is time to look at.
+
+    Nothing is put off for longer than the longest pause. What lies further ahead was put off before the clock was set
+    back, and would else be passed over for as long as it was set back.
+    """
+    longest = max(LONGEST_SWEEP, timedelta(seconds=SWEEP_SECONDS.value))
+    time_has_come = Q(sweep_at__lte=now) | Q(sweep_at__gt=now + longest + SKEW)
+    return Run.objects.filter(time_has_come, state=RunState.QUEUED)
 
 
 def find_stranded(now: datetime, *, is_empty: Callable[[str], bool], limit: int, actor: str) -> list[Released]:
@@ -32,8 +46,8 @@ def find_stranded(now: datetime, *, is_empty: Callable[[str], bool], limit: int,
     that has room, where its task does not care which. A part of a broadcast is for its own worker: it waits while that
     is cordoned, and is cancelled once that has left.
     """
-    overdue = Run.objects.filter(state=RunState.QUEUED, sweep_at__lte=now, target_id__isnull=False)
-    targets = overdue.order_by().values_list("target_id", flat=True).distinct()
+    stranded = overdue(now).filter(target_id__isnull=False)
+    targets = stranded.order_by().values_list("target_id", flat=True).distinct()
     known = {target for target in targets if target is not None}
     if not known:
         return []
@@ -42,7 +56,7 @@ def find_stranded(now: datetime, *, is_empty: Callable[[str], bool], limit: int,
     # Before the transaction: the broker may take its time to answer.
     deaf = {id for id in known if id in online and _has_lost_messages(online[id], is_empty)}
     with transaction.atomic():
-        rows = overdue.order_by("sweep_at", "pk").select_for_update(skip_locked=True, of=("self",), no_key=True)
+        rows = stranded.order_by("sweep_at", "pk").select_for_update(skip_locked=True, of=("self",), no_key=True)
         runs = list(rows.only("id", "attempt", "task_id", "pool_id", "version_id", "queued_at", "target_id")[:limit])
         if not runs:
             return []

@@ -14,7 +14,7 @@ from django.db.models import Count, F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
 from dispatcher_app.release import Released, describe
-from dispatcher_app.rerouting import LONGEST_SWEEP, find_stranded
+from dispatcher_app.rerouting import LONGEST_SWEEP, find_stranded, overdue
 from dispatcher_app.runtime_settings import SWEEP_SECONDS
 from tasks_app import deaths, end_steps, rowset, transitions
 from tasks_app.deaths import Death
@@ -108,19 +108,19 @@ def find_unclaimed(
     or messages still wait in its queue (`is_empty` is asked by pool name), nothing is wrong, and one more message would
     only make the queue longer. The time to the next look at a run doubles with its age, up to five minutes.
     """
-    overdue = Run.objects.filter(state=RunState.QUEUED, sweep_at__lte=now)
-    if not overdue.exists():
+    unclaimed = overdue(now)
+    if not unclaimed.exists():
         return []
-    return _of_pools(overdue, now, is_empty, limit) + find_stranded(now, is_empty=is_empty, limit=limit, actor=actor)
+    return _of_pools(unclaimed, now, is_empty, limit) + find_stranded(now, is_empty=is_empty, limit=limit, actor=actor)
 
 
-def _of_pools(overdue: QuerySet[Run], now: datetime, is_empty: Callable[[str], bool], limit: int) -> list[Released]:
+def _of_pools(unclaimed: QuerySet[Run], now: datetime, is_empty: Callable[[str], bool], limit: int) -> list[Released]:
     # Before the transaction: on SQLite it holds the one write lock, and the broker may take its time to answer.
     pools = [key for key, name in _pools_with_free_slots() if is_empty(name)]
     if not pools:
         return []
     with transaction.atomic():
-        rows = overdue.filter(pool__in=pools, target_id__isnull=True).order_by("sweep_at", "pk")
+        rows = unclaimed.filter(pool__in=pools, target_id__isnull=True).order_by("sweep_at", "pk")
         rows = rows.select_for_update(skip_locked=True, of=("self",), no_key=True)
         found = list(rows.only("id", "attempt", "task_id", "pool_id", "version_id", "queued_at")[:limit])
         if not found:

@@ -169,6 +169,16 @@ def test_the_time_to_the_next_look_doubles_up_to_five_minutes():
     assert looks == [5, 10, 20, 40, 80, 160, 320, 620, 920]
 
 
+def test_a_clock_that_was_set_back_does_not_put_off_the_next_look():
+    make_worker()
+    ahead = queued(now=later(hours=1))
+    queued(now=later(minutes=5))
+    assert unclaimed(NOW) == [ahead], "by the clock of another dispatcher the other one is to be looked at in time"
+    assert Run.objects.get(pk=ahead).sweep_at == later(seconds=5)
+    assert unclaimed(later(seconds=4)) == []
+    assert unclaimed(later(seconds=5)) == [ahead]
+
+
 def test_nothing_is_announced_again_while_no_slot_is_free():
     worker = make_worker(slots=1)
     busy = running_on(worker)

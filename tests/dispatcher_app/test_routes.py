@@ -252,6 +252,13 @@ def test_a_lost_message_is_sent_again_to_the_same_worker_unless_it_is_full_or_ot
     assert stranded(later(minutes=11)) == [(id, worker.pk)]
 
 
+def test_a_clock_that_was_set_back_does_not_put_off_the_next_look_at_what_went_to_one_worker():
+    worker = make_worker("a")
+    id = queued_to(worker, routing="specific", routing_workers=["a"])
+    assert stranded(later(minutes=-5)) == [], "by the clock of another dispatcher it is to be looked at in time"
+    assert stranded(later(hours=-1)) == [(id, worker.pk)]
+
+
 @pytest.mark.parametrize(
     ("routing", "moves"),
     [

@@ -4,23 +4,26 @@ from __future__ import annotations
 import __future__
 
 import inspect
+import textwrap
 from dataclasses import dataclass
+from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from dispatcher_app import acceptance, firing, gates, limits, release, rescue
+from dispatcher_app import acceptance, firing, gates, limits, release, rerouting, rescue
 from tasks_app import breaker, ending, jitter, ledger, planning, transitions
 from tasks_app.services import runs
 from tests.dispatcher_app.machine.scene import Feature
+from workers_app import execution, lifecycle, ownership
 
 _LIVE, _RUNNING = "state__in=sorted(LIVE)", 'state="running"'
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`old` becomes `new` in the source of a function of the module.
+    """`old` becomes `new` in the source of a function (`name` or `Class.name`) of the module.
 
     It is looked for with these features; without any, with those that are drawn. `rare` ones take up to minutes to be
     found, which only the long form has.
@@ -36,14 +39,14 @@ class Fault:
 
     def plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Raises AssertionError where the line is no longer there: then the fault has to be written anew."""
-        function = getattr(self.module, self.function)
-        source = inspect.getsource(function)
+        function: Any = attrgetter(self.function)(self.module)
+        source = textwrap.dedent(inspect.getsource(function))
         assert source.count(self.old) >= 1, f"{self.module.__name__}.{self.function} has no {self.old!r}"
         scope: dict[str, Any] = {}
         flags = __future__.annotations.compiler_flag
         exec(compile(source.replace(self.old, self.new), self.module.__name__, "exec", flags), vars(self.module), scope)
         # In its place, so that the modules that know the function by name have it as well.
-        monkeypatch.setattr(function, "__code__", scope[self.function].__code__)
+        monkeypatch.setattr(function, "__code__", scope[function.__name__].__code__)
 
 
 FAULTS = (
@@ -86,7 +89,42 @@ FAULTS = (
     Fault(
         "rescue takes the runs of the living", rescue, "_orphans", "IN ('lost', 'offline')", "<> 'offline'", rare=True
     ),
-    Fault("a lost message is not missed", rescue, "find_unclaimed", "if not overdue.exists()", "if overdue", rare=True),
+    Fault("a lost message is not missed", rescue, "find_unclaimed", "if not unclaimed.exists()", "if unclaimed"),
+    Fault(
+        "a clock that was set back puts off the next look at what is queued",
+        rerouting,
+        "overdue",
+        " | Q(sweep_at__gt=now + longest + SKEW)",
+        "",
+    ),
+    Fault("what was announced again is not put off", rescue, "_of_pools", "_put_off(found, now)", "pass"),
+    Fault("what waits in a queue is announced again", rescue, "_of_pools", "if is_empty(name)", ""),
+    Fault("a worker does not ask whose its runs are", ownership, "look", "pair not in own", "False", rare=True),
+    Fault("a worker whose lease is lost goes on", ownership, "renew", "raise LeaseLost", "pass"),
+    Fault(
+        "a worker believes in its lease for too long",
+        lifecycle,
+        "Node.beat",
+        "asked_at + settings.SCHEDULER_LEASE_SECONDS",
+        "asked_at + 2 * settings.SCHEDULER_LEASE_SECONDS",
+        rare=True,
+    ),
+    Fault(
+        "a frozen worker is let alone until its runs are given away",
+        lifecycle,
+        "_longest_silence",
+        "max(lease - settings.SCHEDULER_HEARTBEAT_SECONDS - PULSE_SECONDS, lease / 2)",
+        "4 * lease",
+    ),
+    Fault("a worker whose reaper gave up goes on", lifecycle, "Node.pulse", "raise LeaseLost", "return"),
+    Fault(
+        "what the reaper may have ended is written down",
+        execution,
+        "Execution._complete",
+        "reaper.gave_up",
+        "False",
+        rare=True,
+    ),
     Fault("a key of a trigger is dropped", runs, "_firing", "=request.idempotency_key", "=None", rare=True),
     Fault(
         "a limit of a key counts what runs and not what is queued",
@@ -95,6 +133,7 @@ FAULTS = (
         "room.live_of_key[task_id, key] = n",
         'room.live_of_key[task_id, key] = live.filter(task=task_id, concurrency_key=key, state="running").count()',
         features=(Feature.KEYS,),
+        rare=True,
     ),
     Fault(
         "the weight of a run is ignored",
@@ -178,6 +217,7 @@ FAULTS = (
         "counted.get(id, 0)",
         "0",
         features=(Feature.BACKFILLS,),
+        rare=True,
     ),
     Fault(
         "a paused backfill goes on", gates, "backfill", "if active else 0", "", features=(Feature.BACKFILLS,), rare=True
@@ -197,6 +237,7 @@ FAULTS = (
         "ORDER BY last.nominal_at DESC",
         "ORDER BY last.nominal_at",
         features=(Feature.PERIODS,),
+        rare=True,
     ),
     Fault(
         "a rule starts what still waits for a period",

@@ -20,13 +20,15 @@ from tasks_app.models import Backfill, Pool, Resource, Run, RunPeriod, Schedule,
 from tasks_app.models.task import Overlap
 from tasks_app.services import backfills, pauses, runs, schedules
 from tasks_app.states import LIVE, TERMINAL, RunState
-from tests.dispatcher_app.machine import instants, snapshot
+from tests.dispatcher_app.machine import instants, processes, snapshot
+from tests.dispatcher_app.machine.announcing import Announcing
 from tests.dispatcher_app.machine.gates import Gates
+from tests.dispatcher_app.machine.hands import Hand
 from tests.dispatcher_app.machine.moves import Moves
 from tests.dispatcher_app.machine.scene import Feature, Scene
 from tests.dispatcher_app.machine.snapshot import May, look, nothing
 from tests.dispatcher_app.machine.ticks import OfTick
-from tests.dispatcher_app.machine.world import Hand, World
+from tests.dispatcher_app.machine.world import World
 from tests.tasks_app.making import default_pool
 from workers_app.jobs import Active, Result
 
@@ -99,6 +101,7 @@ class Ground(RuleBasedStateMachine):
         before, self.runs = self.runs, look()
         Moves(before, self.runs).check(may, may_plan=may_plan, may_delete=may_delete)
         snapshot.check_events(self.runs)
+        processes.check(self.world.processes(), self.runs, self.world.clock.steady)
         if self.ticked and not self.jumped:
             check_by_command(self.world.clock.now)
         self.ticked = False
@@ -108,14 +111,16 @@ class Ground(RuleBasedStateMachine):
     def tick(self, which: int, deaf: bool = False, rescue: bool = True) -> None:
         now, before = self.world.clock.now, self.runs
         of_tick = OfTick(now, before, lambda: self.runs)
+        announcing = Announcing(now, before, self.world.broker.queue, rescue=rescue, deaf=deaf)
         due = self._due(now)
         with self.step(of_tick.may, may_plan=True):
-            self.world.tick(which, deaf=deaf, rescue_too=rescue)
+            published = self.world.tick(which, deaf=deaf, rescue_too=rescue)
             self.ticked = True
         for owed in self.owed.values():
             owed.ticked(now)
         instants.check(self.owed, ticked_at=now)
         of_tick.check(self.gates, self.settled)
+        announcing.check(self.runs, published)
         new = [run for id, run in self.runs.items() if id not in before]
         self._check_fired(due, new)
         for run in new:
@@ -145,13 +150,16 @@ class Ground(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.5, 1, 4, 6, 11, 20, 45, 61, 130]))
     def time_passes(self, seconds: float) -> None:
-        self.world.clock.advance(seconds)
+        with self.step():
+            self.world.time_passes(seconds)
         for hand in self.world.hands:
-            hand.beat()
+            hand.check(seconds)
 
     @rule(seconds=st.sampled_from([5, 16, 40]))
     def time_passes_without_a_beat(self, seconds: float) -> None:
-        self.world.clock.advance(seconds)
+        """As when the machine that all workers are on stands still; their reapers only notice that time has passed."""
+        with self.step():
+            self.world.time_passes(seconds, frozen=True)
 
     @rule(seconds=st.sampled_from([-3600, -600, -90, -5, 90, 1800, 7200, 36_000]))
     def clock_jumps(self, seconds: float) -> None:
@@ -190,7 +198,10 @@ class Ground(RuleBasedStateMachine):
         Pool.objects.update(slots=None)
         Resource.objects.update(capacity=None, calendar=None, **unrated)
         Backfill.objects.update(max_concurrent=MANY)
-        hands = [self.world.hire(pool) for pool in {hand.pool.pk: hand.pool for hand in self.world.hands}.values()]
+        pools = {hand.pool.pk: hand.pool for hand in self.world.hands}
+        for hand in self.world.hands:
+            hand.frozen = True
+        hands = [self.world.hire(pool) for pool in pools.values()]
         self.runs = look()
         left: list[Any] = []
         for _ in range(LIVENESS_ROUNDS):
@@ -211,8 +222,6 @@ class Ground(RuleBasedStateMachine):
                 return
             farthest = max(run.due_at for run in left)
             if not [run for run in left if run.state in LIVE] and farthest > clock.now:
-                clock.advance((farthest - clock.now).total_seconds())
-            clock.advance(14)
-            for hand in hands:
-                hand.beat()
+                self.world.time_passes((farthest - clock.now).total_seconds())
+            self.world.time_passes(14)
         raise AssertionError(f"I8: these {len(left)} runs never end: {left[:2]}")

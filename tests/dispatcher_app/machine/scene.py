@@ -98,7 +98,9 @@ class Scene:
                 "params": {"k": "x"},
             }
             self.tasks.append(make_task(retry_count=1, **key))
-            self.schedule(self.tasks[-1], 60)
+            # By twos, so that more come than there is room for while a part of it is taken.
+            for _ in range(2):
+                self.schedule(self.tasks[-1], 60)
 
     def _add_target(self, users: dict[Task, int], limit: int) -> None:
         fields: dict[str, Any] = {}

@@ -29,6 +29,7 @@ COLUMNS = (
     "due_at",
     "expires_at",
     "queued_at",
+    "sweep_at",
     "finished_at",
     "cancel_requested_at",
     "idempotency_key",
@@ -58,6 +59,7 @@ class Seen:
     due_at: datetime
     expires_at: datetime | None
     queued_at: datetime | None
+    sweep_at: datetime | None
     finished_at: datetime | None
     cancel_requested_at: datetime | None
     idempotency_key: str | None

@@ -9,9 +9,11 @@ from hypothesis.stateful import precondition, rule
 
 from tasks_app.states import Reason, RunState
 from tests.dispatcher_app.machine.ground import Ground, pick
+from tests.dispatcher_app.machine.hands import Hand
 from tests.dispatcher_app.machine.snapshot import only
 from workers_app.jobs import Active, Result
-from workers_app.models import Worker, WorkerState
+
+MOST_HANDS = 8
 
 
 class Work(Ground):
@@ -34,7 +36,7 @@ class Work(Ground):
 
     def _take(self, message: Any, hand: int) -> None:
         pool, pairs = message
-        takers = [one for one in self.world.hands if one.pool.name == pool and one.believes() and one.is_alive()]
+        takers = [one for one in self.world.hands if one.pool.name == pool and one.takes]
         if not takers:
             return
         taker = takers[hand % len(takers)]
@@ -76,14 +78,27 @@ class Work(Ground):
     @precondition(lambda self: self.world.begun())
     @rule()
     def workers_notice_what_was_cancelled(self) -> None:
-        for hand, active in self.world.begun():
+        """And what is not theirs any more, of which nothing is written down."""
+        for hand in self.world.hands:
+            # One whose reaper gave up is about to end itself.
+            if not hand.frozen and hand.may_report:
+                with self.step():
+                    hand.watch()
+                self._end_what_was_asked(hand)
+
+    def _end_what_was_asked(self, hand: Hand) -> None:
+        for active in hand.begun:
             run = self.runs.get(active.job.run_id)
-            if run is not None and run.cancel_requested_at is not None:
+            mine = run is not None and run.owned_by(hand.id, active.job.attempt)
+            asked = not mine or (run is not None and run.cancel_requested_at is not None)
+            told = active.control.why
+            assert asked == (told is not None), f"I5: #{active.job.run_id} was told {told} to end, and is {run}"
+            if asked:
                 self._end(hand, active, Result(RunState.CANCELLED, Reason.CANCEL_REQUESTED))
 
     def _end(self, hand: Any, active: Active, result: Result) -> None:
         run = self.runs.get(active.job.run_id)
-        mine = run is not None and run.owned_by(hand.id, active.job.attempt)
+        mine = run is not None and run.owned_by(hand.id, active.job.attempt) and hand.may_report
         expected = self._after(run, active, result) if mine else ""
         self.note_end(hand, active, {"succeeded": True, "failed": False, "waiting": False}.get(expected))
         with self.step(only([active.job.run_id], expected)):
@@ -101,13 +116,23 @@ class Work(Ground):
             return result.state
         return "waiting" if run.cancel_requested_at is None else "cancelled"
 
-    @rule(which=pick)
-    def worker_dies(self, which: int) -> None:
+    @rule(which=pick, killed=st.sampled_from([False, False, True]), seconds=st.sampled_from([0, 6, 16, 16]))
+    def worker_dies(self, which: int, killed: bool, seconds: float) -> None:
         """It says nothing any more; what it has begun may still come to its end, and another takes its place."""
         hand = self.world.hands[which % len(self.world.hands)]
-        Worker.objects.filter(pk=hand.id, state=WorkerState.ONLINE).update(state=WorkerState.LOST)
-        if len(self.world.hands) < 8:
-            self.world.hire(hand.pool)
+        if killed:
+            hand.vanish()
+        else:
+            hand.frozen = True
+            if len(self.world.hands) < MOST_HANDS:
+                self.world.hire(hand.pool)
+        self.time_passes(seconds)
+
+    @precondition(lambda self: any(hand.frozen for hand in self.world.hands))
+    @rule(which=pick)
+    def worker_wakes_up(self, which: int) -> None:
+        frozen = [hand for hand in self.world.hands if hand.frozen]
+        frozen[which % len(frozen)].frozen = False
 
     @rule(which=pick)
     def worker_is_stopped(self, which: int) -> None:
@@ -115,9 +140,8 @@ class Work(Ground):
         begun = {active.job.run_id for active in hand.begun}
         mine = [id for id in begun if id in self.runs and self.runs[id].worker_id == hand.id]
         with self.step(only(mine, "waiting", "lost", "cancelled")):
-            hand.stop(Result(RunState.CANCELLED, Reason.CANCEL_REQUESTED))
-        if len(self.world.hands) < 8:
-            self.world.hire(hand.pool)
+            hand.stop()
+        self.world.replace_the_gone()
 
     @rule(seconds=st.sampled_from([5, 61, 130]), which=st.integers(0, 1), messages=st.integers(0, 5), hand=pick)
     def an_ordinary_while(self, seconds: float, which: int, messages: int, hand: int) -> None:
