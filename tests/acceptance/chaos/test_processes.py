@@ -53,7 +53,13 @@ class Crew:
             del self.frozen[child]
             child.thaw()
         self.replace()
-        doomed = self.chance.choice([child for child in self.alive if child not in self.frozen])
+        # Each time others are left that serve: what is asked is when they take over, not how fast this machine starts
+        # processes. Both dispatchers at once are killed in test_chaos.py.
+        serving = [child for child in self.alive if child not in self.frozen and child.events("ready")]
+        spared = [child for child in serving if sum(_kind(one) == _kind(child) for one in serving) > 1]
+        if not spared:
+            return
+        doomed = self.chance.choice(spared)
         luck = self.chance.random()
         if luck < 0.25 and len(self.frozen) < 2:
             length = self.chance.uniform(*(COMA if luck < 0.05 else NAP))
@@ -70,7 +76,7 @@ class Crew:
     def replace(self) -> None:
         for child in [child for child in self.alive if child.process.poll() is not None]:
             self.alive.remove(child)
-            self.start(child.name.rstrip("0123456789"))
+            self.start(_kind(child))
 
     def wake_all(self) -> None:
         for child in self.frozen:
@@ -78,13 +84,17 @@ class Crew:
         self.frozen.clear()
 
 
+def _kind(child: Child) -> str:
+    return child.name.rstrip("0123456789")
+
+
 def test_processes_killed_and_frozen_again_and_again_lose_nothing_and_do_nothing_twice(stack, history, capsys):
     crew = Crew(stack, random.Random(20260303))
     for kind in ("dispatcher", "dispatcher", "worker", "worker", "worker"):
         crew.start(kind)
     pause = (1.0, 4.5) if LONG else (0.3, 3.0)
-    seconds = int(KILLS * 3.7) if LONG else int(KILLS * 2.5)
-    schedule_work(stack, history, seconds=seconds, step=2, tasks=4, beats=12 if LONG else 5)
+    seconds = int(KILLS * 6) if LONG else int(KILLS * 2.5)
+    schedule_work(stack, history, seconds=seconds, step=2, tasks=4, beats=12 if LONG else 8)
     for child in crew.alive:
         child.wait_ready()
     began = time.monotonic()
@@ -94,11 +104,12 @@ def test_processes_killed_and_frozen_again_and_again_lose_nothing_and_do_nothing
     crew.wake_all()
     said = f"{crew.kills} kills and {crew.stops} stops in {time.monotonic() - began:.0f} s"
     wait_until_over(stack, seconds + 3 * RECOVERY_SECONDS)
-    faults, recoveries = history.faults(stack), sorted(_recoveries(stack, crew.deaths))
+    faults, recoveries = history.faults(stack), list(_recoveries(stack, crew.deaths))
     assert recoveries, "no run was under way at any death"
-    p50, p99 = median(recoveries), quantiles(recoveries, n=100, method="inclusive")[98]
-    said += f": {states(stack)}; {len(recoveries)} runs under way at a death; their new attempt or recorded loss came"
-    say(capsys, f"{said} after {p50:.1f} s (median), {p99:.1f} s (p99), {recoveries[-1]:.1f} s (longest)")
+    p50, p99 = _spread([again for _given_up, again in recoveries])
+    noticed = "{:.1f} s (median), {:.1f} s (p99)".format(*_spread([given_up for given_up, _again in recoveries]))
+    said += f": {states(stack)}; {len(recoveries)} runs under way at a death: given up after {noticed}, their new"
+    say(capsys, f"{said} attempt or recorded loss after {p50:.1f} s (median), {p99:.1f} s (p99)")
     assert faults == []
     assert p50 < MEDIAN_SECONDS
     assert p99 < RECOVERY_SECONDS
@@ -124,16 +135,24 @@ def test_a_worker_frozen_until_its_reaper_has_ended_its_runs_does_not_take_that_
     assert history.faults(stack) == []
 
 
-def _recoveries(stack: ProcessStack, deaths: list[tuple[int, float]]) -> Iterator[float]:
-    """Seconds from each death to what came next of each run that was under way there."""
+def _spread(seconds: list[float]) -> tuple[float, float]:
+    """Median and p99."""
+    return median(seconds), quantiles(seconds, n=100, method="inclusive")[98] if len(seconds) > 1 else seconds[0]
+
+
+def _recoveries(stack: ProcessStack, deaths: list[tuple[int, float]]) -> Iterator[tuple[float, float]]:
+    """Of each run that was under way at a death: seconds until it was given up, and until its next start or its end."""
     for pid, at in deaths:
-        for (seconds,) in stack.rows(_NEXT, [at, pid, at, at]):
-            assert seconds is not None, f"nothing came of a run after the death of {pid}"
-            yield float(seconds)
+        for given_up, again in stack.rows(_NEXT, [at, at, pid, at, at]):
+            assert again is not None, f"nothing came of a run after the death of {pid}"
+            yield float(given_up), float(again)
 
 
 # Runs that process had started at the time, and their next start or their end.
-_NEXT = """select (select extract(epoch from min(later.at)) from tasks_app_runevent later
+_NEXT = """select
+    (select extract(epoch from min(later.at)) from tasks_app_runevent later
+        where later.run_id = start.run_id and later.id > start.id) - %s,
+    (select extract(epoch from min(later.at)) from tasks_app_runevent later
         where later.run_id = start.run_id and later.id > start.id
         and later.to_state not in ('waiting', 'queued')) - %s
     from tasks_app_runevent start join workers_app_worker worker on start.actor = 'worker ' || worker.name
