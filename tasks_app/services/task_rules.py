@@ -67,8 +67,6 @@ def _check_run_limits(version: TaskVersion) -> None:
         if version.executor in WITHOUT_PROCESS:
             text = _("A run of the executor %(name)s has no process of its own that could be limited.")
             raise InvalidInput(**{field: text % {"name": version.executor}})
-        if version.executor == "container":
-            raise InvalidInput(**{field: _("Say it of the container: memory and cpus among the parameters.")})
         if not least <= value <= most:
             raise InvalidInput(**{field: _("Give %(least)d to %(most)d, or nothing.") % {"least": least, "most": most}})
     if not 1 <= version.poison_limit <= MOST_DEATHS:

@@ -53,7 +53,6 @@ def errors(call: Any) -> dict[str, list[str]]:
         ({"poison_limit": 0}, "poison_limit"),
         ({"poison_limit": 101}, "poison_limit"),
         ({"executor": "http", "command": "https://a.example/", "cpu_limit_seconds": 9}, "cpu_limit_seconds"),
-        ({"executor": "container", "command": "alpine", "memory_limit_mb": 99}, "memory_limit_mb"),
         ({"executor": "sql", "command": "select 1", "memory_limit_mb": 99}, "memory_limit_mb"),
         ({"weight": 0}, "weight"),
         ({"auto_pause_after": 0}, "auto_pause_after"),
@@ -169,3 +168,10 @@ def test_a_refused_resource_leaves_the_whole_edit_undone():
     task = create(resources={"db": 1})
     assert errors(lambda: tasks.update(SYSTEM, task, {"name": "x", "resources": {"db": 2}}, now=NOW))
     assert amounts() == {("t", "db"): 1}
+
+
+@pytest.mark.parametrize(("executor", "command"), [("container", "alpine true"), ("celery", "shop.add")])
+def test_what_has_processes_of_its_own_may_be_limited(executor, command):
+    limits = {"memory_limit_mb": 99, "cpu_limit_seconds": 9, "open_files_limit": 64}
+    task = create(executor=executor, command=command, **limits)
+    assert task.version is not None and task.version.memory_limit_mb == 99
