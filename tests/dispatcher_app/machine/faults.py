@@ -100,7 +100,6 @@ FAULTS = (
     Fault("what was announced again is not put off", rescue, "_of_pools", "_put_off(found, now)", "pass"),
     Fault("what waits in a queue is announced again", rescue, "_of_pools", "if is_empty(name)", ""),
     Fault("a worker does not ask whose its runs are", ownership, "look", "pair not in own", "False", rare=True),
-    Fault("a worker whose lease is lost goes on", ownership, "renew", "raise LeaseLost", "pass"),
     Fault(
         "a worker believes in its lease for too long",
         lifecycle,
