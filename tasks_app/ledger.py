@@ -13,6 +13,16 @@ from tasks_app.catch_up import Stretch
 from tasks_app.fires import Rule
 from tasks_app.models import LedgerEntry, Run
 
+BATCH = 2000
+_COLUMNS = {
+    "schedule_id": "bigint",
+    "first_at": "timestamptz",
+    "last_at": "timestamptz",
+    "count": "int",
+    "answer": "text",
+    "reason": "text",
+}
+
 
 def record(stretches: Sequence[tuple[int, Stretch]]) -> None:
     """Record (schedule id, stretch) pairs; the caller holds the rows of the schedules locked. Three statements at most.
@@ -53,7 +63,7 @@ def fill(stretches: Sequence[tuple[Rule, Stretch]]) -> None:
     _write(grown, fresh)
 
 
-def _write(grown: Sequence[Mapping[str, Any]], fresh: Sequence[LedgerEntry]) -> None:
+def _write(grown: Sequence[Mapping[str, Any]], fresh: Sequence[Mapping[str, Any]]) -> None:
     if grown:
         columns = {"id": "bigint", "last_at": "timestamptz", "n": "int"}
         with connection.cursor() as cursor:
@@ -62,18 +72,34 @@ def _write(grown: Sequence[Mapping[str, Any]], fresh: Sequence[LedgerEntry]) -> 
                 FROM {rowset.table("k", columns)} WHERE entry.id = k.id""",
                 [rowset.encode(grown)],
             )
-    LedgerEntry.objects.bulk_create(fresh, ignore_conflicts=True, batch_size=2000)
+    for start in range(0, len(fresh), BATCH):
+        _insert(fresh[start : start + BATCH])
 
 
-def _entry(schedule_id: int, stretch: Stretch) -> LedgerEntry:
-    return LedgerEntry(
-        schedule_id=schedule_id,
-        first_at=stretch.first_at,
-        last_at=stretch.last_at,
-        count=stretch.count,
-        answer=stretch.answer,
-        reason=stretch.reason,
-    )
+def _insert(fresh: Sequence[Mapping[str, Any]]) -> None:
+    """What is known already stays as it is. Where the clock was set back, a stretch is answered again and may now reach
+    further than its entry does: then it takes the place of that one, or the instants at its end had no answer."""
+    table, names = rowset.table("k", _COLUMNS), ", ".join(_COLUMNS)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            # WHERE true: without it SQLite reads ON as the beginning of a join.
+            f"""INSERT INTO tasks_app_ledgerentry ({names}) SELECT {names} FROM {table} WHERE true
+            ON CONFLICT (schedule_id, first_at) DO UPDATE SET last_at = excluded.last_at, count = excluded.count,
+                answer = excluded.answer, reason = excluded.reason
+            WHERE excluded.last_at > tasks_app_ledgerentry.last_at""",
+            [rowset.encode(fresh)],
+        )
+
+
+def _entry(schedule_id: int, stretch: Stretch) -> dict[str, Any]:
+    return {
+        "schedule_id": schedule_id,
+        "first_at": stretch.first_at,
+        "last_at": stretch.last_at,
+        "count": stretch.count,
+        "answer": str(stretch.answer),
+        "reason": str(stretch.reason),
+    }
 
 
 def _newest_entries(schedule_ids: set[int]) -> dict[int, tuple[int, str, str]]:

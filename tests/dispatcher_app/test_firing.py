@@ -11,7 +11,7 @@ import pytest
 
 from dispatcher_app import firing
 from dispatcher_app.firing import next_due_at
-from tasks_app.models import Run, Schedule
+from tasks_app.models import LedgerEntry, Run, Schedule
 from tests.dispatcher_app.steps import (
     DAY,
     MINUTE,
@@ -52,6 +52,19 @@ def test_firing_again_at_once_gives_nothing():
     Schedule.objects.filter(pk=schedule.pk).update(next_fire_at=NOON + MINUTE, fired_until=NOON)
     assert fire(NOON + MINUTE) == firing.Fired(1, 0)
     assert fired_at(schedule) == [NOON + MINUTE]
+
+
+def test_time_that_is_answered_again_further_than_before_leaves_no_instant_without_an_answer():
+    """As with a clock that was set back and forward again, and a rule that was edited in between."""
+    again, other = make_schedule(after=NOON, catch_up="last"), make_schedule(after=NOON, catch_up="last")
+    fire(NOON + 5 * MINUTE)
+    for minutes, last in ((10, 9), (8, 9)):
+        Schedule.objects.filter(pk=again.pk).update(next_fire_at=NOON + MINUTE, fired_until=NOON)
+        fire(NOON + minutes * MINUTE)
+        stretches = LedgerEntry.objects.filter(schedule=again).values_list("first_at", "last_at")
+        assert (NOON + MINUTE, NOON + last * MINUTE) in stretches
+    first = LedgerEntry.objects.filter(schedule=other).earliest("first_at")
+    assert (first.first_at, first.last_at, first.count) == (NOON + MINUTE, NOON + 4 * MINUTE, 4)
 
 
 def test_the_downstream_is_planned_with_the_run():
