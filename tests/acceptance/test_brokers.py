@@ -36,7 +36,14 @@ def anywhere(stack: ProcessStack) -> Iterator[ProcessStack]:
         connection.default_channel.queue_delete(f"{stack.prefix}.default.quorum")
 
 
-@pytest.mark.parametrize(("url", "kind"), [(REDIS.url(), "classic"), (STREAMS, "classic"), (RABBITMQ.url(), "quorum")])
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        pytest.param(REDIS.url(), "classic", marks=pytest.mark.long),
+        (STREAMS, "classic"),
+        pytest.param(RABBITMQ.url(), "quorum", marks=pytest.mark.long),
+    ],
+)
 def test_work_goes_on_past_garbage_and_a_killed_worker_on_every_broker(anywhere, url, kind, capsys):
     stack = anywhere
     stack.environ |= {"CELERY_BROKER_URL": url, "SCHEDULER_RABBITMQ_QUEUE_TYPE": kind}
@@ -95,6 +102,7 @@ def test_the_broker_is_changed_to_and_fro_under_load_and_nothing_is_lost_or_done
     )
 
 
+@pytest.mark.long
 def test_a_broker_that_was_away_under_load_and_comes_back_empty_costs_no_run(stack, capsys, tmp_path):
     with Proxy(RABBITMQ.url(), 5672) as of_workers, Proxy(RABBITMQ.url(), 5672) as of_dispatchers:
         children = []

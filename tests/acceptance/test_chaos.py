@@ -45,6 +45,7 @@ for schedule in Schedule.objects.select_related("task"):
 """
 
 
+@pytest.mark.long
 def test_dispatchers_killed_again_and_again_lose_nothing_and_do_nothing_twice(stack, capsys):
     chance = random.Random(20260302)  # the same kills each time, as far as the machine lets them
     dispatchers = [stack.dispatcher() for _ in range(2)]

@@ -110,6 +110,7 @@ def test_a_run_that_kills_its_workers_ends_in_quarantine_with_what_is_known_of_t
     assert "'before'" in lines
 
 
+@pytest.mark.long
 def test_a_crash_of_the_interpreter_is_told_with_its_signal_and_where_it_was(stack):
     stack.dispatcher()
     once = create_task(stack, "once", "shell", "kill -SEGV $PPID; sleep 60")

@@ -182,6 +182,7 @@ def _garbage(queue: str, pairs: list[tuple[int, int]]) -> Iterator[tuple[Any, st
             yield sealed, "application/json", headers
 
 
+@pytest.mark.long
 def test_connections_to_the_database_cut_again_and_again_lose_nothing(stack, capsys):
     children = [stack.dispatcher(), stack.dispatcher(), stack.worker(concurrency=4), stack.worker(concurrency=4)]
     noop = create_task(stack, "noop", "callable", NOOP)

@@ -11,6 +11,7 @@ pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
 RUNS, SECONDS = (1000, 60) if LONG else (100, 5)
 
 
+@pytest.mark.long
 def test_a_worker_holds_many_shell_and_http_runs_at_once_and_no_more_memory_after_the_second_wave(stack, capsys):
     waves = measure(stack, RUNS, SECONDS)
     for kind in ("shell", "http"):

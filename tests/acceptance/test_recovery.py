@@ -128,6 +128,7 @@ def test_a_worker_told_to_stop_lets_its_runs_end_and_leaves_the_rest_to_others(s
     assert stack.value("select count(distinct worker_id) from tasks_app_run") == 2
 
 
+@pytest.mark.long
 def test_a_worker_frozen_past_its_lease_ends_itself_and_overwrites_nothing(stack):
     stack.dispatcher()
     lease = {} if LONG else {"SCHEDULER_LEASE_SECONDS": "4", "SCHEDULER_HEARTBEAT_SECONDS": "1"}

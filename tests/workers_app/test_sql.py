@@ -200,7 +200,8 @@ def test_what_is_ended_is_ended_on_the_server_too_and_not_kept(server, how):
         control.end("cancel")
     thread.join(10)
     assert answers[0].state == {"timeout": RunState.TIMED_OUT, "cancel": RunState.CANCELLED}[how]
-    assert server(name) == [(0,)] and server("select count(*) from orders") == [(0,)]
+    # It ends there a moment after it has said so.
+    assert wait_until(lambda: server(name) == [(0,)]) and server("select count(*) from orders") == [(0,)]
 
 
 @pytest.mark.postgresql

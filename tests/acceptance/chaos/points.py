@@ -99,7 +99,7 @@ POINTS = {
             lambda *a, **_o: any(claimed for claimed, _rest in a[-1]),
             Cost.ATTEMPT,
         ),
-        Point("mid-output", "worker", "workers_app.execution:store", True, _given, Cost.ATTEMPT),
+        Point("mid-output", "worker", "workers_app.finishing:store", True, _given, Cost.ATTEMPT),
         Point("after execute", "worker", "workers_app.execution:Execution._execute_one", True, _always, Cost.ATTEMPT),
         Point("end written", "worker", "tasks_app.transitions:finish", True, _result, Cost.ATTEMPT),
         Point("end committed", "worker", "workers_app.finishing:Results._finish", True, _ended, Cost.ATTEMPT),

@@ -117,6 +117,7 @@ def _end_all_others(stack: ProcessStack) -> None:
 _OF_US = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
 
 
+@pytest.mark.long
 def test_a_disk_that_is_full_costs_no_run_and_work_goes_on_when_there_is_room(own, capsys):
     own.dispatcher()
     own.worker()

@@ -69,6 +69,7 @@ def under_bad_links(proxy: Proxy, load: Load, *, delay: float) -> int:
     return resets
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", SLOW)
 def test_links_to_the_broker_that_are_slow_and_reset_cost_no_run_and_double_none(stack, scheme, tmp_path, capsys):
     with broker(stack, scheme) as proxy:
@@ -122,6 +123,7 @@ def test_half_open_links_to_the_broker_are_left_by_themselves_within_30_seconds(
     say(capsys, f"{scheme}: {lost} links half-open; runs went on {seconds:.1f} s after")
 
 
+@pytest.mark.long
 def test_half_open_links_to_the_database_are_left_within_30_seconds_and_cost_no_run_its_attempt(
     stack, tmp_path, capsys
 ):
@@ -172,6 +174,7 @@ def test_a_broker_that_falls_silent_stops_no_schedule_and_is_heard_again_by_itse
     say(capsys, f"{scheme}: silent for a while; all runs done {seconds:.1f} s after it spoke again")
 
 
+@pytest.mark.long
 def test_a_worker_whose_queue_is_deleted_under_it_hears_again_by_itself(stack, capsys):
     worker = stack.worker()
     stack.dispatcher()

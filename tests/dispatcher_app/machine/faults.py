@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dispatcher_app import acceptance, firing, gates, limits, release, rerouting, rescue
+from dispatcher_app import acceptance, firing, gates, limits, release, rescue
 from tasks_app import breaker, ending, jitter, ledger, planning, transitions
 from tasks_app.services import runs
 from tests.dispatcher_app.machine.scene import Feature
@@ -90,13 +90,6 @@ FAULTS = (
         "rescue takes the runs of the living", rescue, "_orphans", "IN ('lost', 'offline')", "<> 'offline'", rare=True
     ),
     Fault("a lost message is not missed", rescue, "find_unclaimed", "if not unclaimed.exists()", "if unclaimed"),
-    Fault(
-        "a clock that was set back puts off the next look at what is queued",
-        rerouting,
-        "overdue",
-        " | Q(sweep_at__gt=now + longest + SKEW)",
-        "",
-    ),
     Fault("what was announced again is not put off", rescue, "_of_pools", "_put_off(found, now)", "pass"),
     Fault("what waits in a queue is announced again", rescue, "_of_pools", "if is_empty(name)", ""),
     Fault("a worker does not ask whose its runs are", ownership, "look", "pair not in own", "False", rare=True),
@@ -114,8 +107,9 @@ FAULTS = (
         "_longest_silence",
         "max(lease - settings.SCHEDULER_HEARTBEAT_SECONDS - PULSE_SECONDS, lease / 2)",
         "4 * lease",
+        rare=True,
     ),
-    Fault("a worker whose reaper gave up goes on", lifecycle, "Node.pulse", "raise LeaseLost", "return"),
+    Fault("a worker whose reaper gave up goes on", lifecycle, "Node.pulse", "raise LeaseLost", "return", rare=True),
     Fault(
         "what the reaper may have ended is written down",
         execution,
