@@ -59,8 +59,11 @@ def seal(now: datetime, *, most: int = BATCH) -> int:
         head = AuditHead.objects.select_for_update(skip_locked=True).first()
         if head is None:
             return 0
-        ids = list(AuditPending.objects.order_by("pk").values_list("pk", flat=True)[:most])
-        # One that is gone before it was sealed is left to `verify`: its pending row stays.
+        # One that is gone before it was sealed is left to `breaks`, and keeps none of those behind it waiting.
+        there = AuditPending.objects.filter(Exists(AuditEntry.objects.filter(pk=OuterRef("pk"))))
+        ids = list(there.order_by("pk").values_list("pk", flat=True)[:most])
+        if not ids:
+            return 0
         entries = list(AuditEntry.objects.filter(pk__in=ids).order_by("pk").values(*_FIELDS))
         links = []
         for entry in entries:
