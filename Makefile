@@ -41,7 +41,7 @@ test-long: dev ## Recovery, outages and the random walk at full length: about an
 	@TEST_LONG=1 $(BIN)/python -m scripts.test_services -- $(BIN)/python -m pytest tests/acceptance/test_brokers.py tests/acceptance/test_recovery.py tests/acceptance/test_chaos.py tests/acceptance/test_database_away.py tests/acceptance/test_endings.py tests/acceptance/test_hostile_work.py tests/acceptance/test_many_at_once.py tests/concurrency/test_sqlite_writers.py tests/test_masses.py tests/dispatcher_app/test_state_machine.py
 
 .PHONY: test-chaos
-test-chaos: dev ## Crash and freeze processes at every named point, then at random, in some 5 minutes; TEST_LONG=1 kills 200, in an hour
+test-chaos: dev ## Crash and freeze processes at every named point, then at random, then cut their links; TEST_LONG=1 kills 200, in an hour
 	@TEST_CHAOS=1 $(BIN)/python -m scripts.test_services -- $(BIN)/python -m pytest tests/acceptance/chaos
 
 .PHONY: check

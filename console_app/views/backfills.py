@@ -18,7 +18,7 @@ from console_app import pulse
 from console_app.backfill_forms import BackfillForm, params_text
 from console_app.door import action, live, page, show
 from console_app.errors import put_on
-from console_app.links import number
+from console_app.paging import by_id
 from console_app.views.task import permissions
 from tasks_app import queries
 from tasks_app.backfill_instants import Instant
@@ -31,7 +31,6 @@ from tasks_app.services import backfills
 from tasks_app.services.backfills import Progress
 from tasks_app.states import RunState
 
-PAGE_SIZE = 50
 RECENT_RUNS = 25
 SHOWN_INSTANTS = 500
 WHY_NOT = {
@@ -45,16 +44,9 @@ WHY_NOT = {
 @page
 @live(pulse.of_lists)
 def backfill_list(request: HttpRequest, actor: Actor) -> HttpResponseBase:
-    before = number(request.GET, "before")
-    rows = queries.backfills_visible_to(actor).order_by("-pk")
-    if before is not None:
-        rows = rows.filter(pk__lt=before)
-    found = list(rows[: PAGE_SIZE + 1])
-    progress = backfills.progress_of(found[:PAGE_SIZE])
-    context = {
-        "rows": [_row(one, progress[one.pk]) for one in found[:PAGE_SIZE]],
-        "older": found[PAGE_SIZE - 1].pk if len(found) > PAGE_SIZE else None,
-    }
+    shown, _newer, older = by_id(queries.backfills_visible_to(actor), request.GET)
+    progress = backfills.progress_of(shown)
+    context = {"rows": [_row(one, progress[one.pk]) for one in shown], "older": older}
     return show(request, "backfills", context)
 
 
