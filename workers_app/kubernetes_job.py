@@ -57,9 +57,10 @@ class _Attempt:
 
     def run(self) -> Result:
         self._end_earlier()
-        self._cluster.create_job(job_body(self._wish, self._job))
         grace: int | None = 0
         try:
+            # Inside: where the answer got lost the Job may be there all the same.
+            self._cluster.create_job(job_body(self._wish, self._job))
             result = self._watch()
             grace = None if result.state in (RunState.SUCCEEDED, RunState.FAILED) else self._grace()
             return result
@@ -87,27 +88,35 @@ class _Attempt:
             self._wait_until_gone(name)
 
     def _watch(self) -> Result:
+        was_there = False
+        # Not select(): among a thousand runs the number of a file may be too high for it.
+        control = select.poll()
+        control.register(self._control.fd, select.POLLIN)
         while True:
             pods = self._pods()
             if pods and (result := self._look_at(pods[-1])) is not None:
                 return result
+            was_there = was_there or bool(pods)
+            if pods == [] and was_there and self._control.why is None:
+                detail = "The pod is gone: somebody deleted it, or its node is lost."
+                return Result(RunState.FAILED, Reason.INTERNAL, detail)
             if self._control.why is not None:
                 return Result(RunState.CANCELLED, Reason.CANCEL_REQUESTED, "The Job was ended on request.")
             if time.monotonic() >= self._deadline:
                 detail = f"It ran longer than {self._job.timeout_seconds:g} s and was ended."
                 return Result(RunState.TIMED_OUT, Reason.TIMEOUT, detail)
             wait = min(POLL_SECONDS, max(self._deadline - time.monotonic(), 0.0))
-            select.select([self._control.fd], [], [], wait)
+            control.poll(wait * 1000)
 
-    def _pods(self) -> list[dict[str, Any]]:
-        """The pods; those that we know where the API is away for a moment, which ends no run."""
+    def _pods(self) -> list[dict[str, Any]] | None:
+        """The pods; None where the API is away for a moment, which ends no run."""
         try:
             return self._cluster.pods(self._wish.name)
         except KubernetesError as error:
             if error.status and error.status < 500:
                 raise
             log.warning("kubernetes does not answer", run=self._job.run_id, error=str(error))
-            return []
+            return None
 
     def _look_at(self, pod: dict[str, Any]) -> Result | None:
         status = pod.get("status", {})

@@ -147,6 +147,15 @@ def test_an_api_that_is_away_for_a_moment_ends_no_run(cluster):
     assert ended()[0].state == RunState.SUCCEEDED
 
 
+def test_a_pod_that_somebody_takes_away_ends_the_run_at_once(cluster):
+    ended = begin()
+    assert wait_until(lambda: any("/log?" in path for _m, path, _b, _t in cluster.asked))
+    del cluster.states[NAME]
+    result, _lines = ended()
+    assert (result.state, result.reason, result.retryable) == (RunState.FAILED, Reason.INTERNAL, True)
+    assert "The pod is gone" in result.detail
+
+
 def test_what_the_api_says_against_the_job_is_told(cluster):
     cluster.refusal = (403, "jobs.batch is forbidden")
     result, _lines = execute()
