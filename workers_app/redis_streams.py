@@ -143,7 +143,7 @@ class Channel(virtual.Channel):
     def drain_events(self, timeout: float | None = None, callback: Any = None) -> None:  # noqa: ARG002
         """For consumers without an event loop: wait for one answer."""
         sock = self.ask()
-        if sock is None or not select.select([sock], [], [], BLOCK_SECONDS if timeout is None else timeout)[0]:
+        if sock is None or not _can_be_read(sock, BLOCK_SECONDS if timeout is None else timeout):
             raise Empty
         if not self.receive():
             raise Empty
@@ -234,6 +234,13 @@ def _parameters(client: Any) -> dict[str, Any]:
         "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         **(client.ssl or {}),
     }
+
+
+def _can_be_read(sock: socket.socket, seconds: float) -> bool:
+    # Not select(): among a thousand runs the number of a socket may be too high for it.
+    waiting = select.poll()
+    waiting.register(sock, select.POLLIN)
+    return bool(waiting.poll(seconds * 1000))
 
 
 def _payload(queue: str, entry: Entry) -> dict[str, Any]:
