@@ -34,6 +34,7 @@ from tasks_app import rowset
 from tasks_app.services.backfills import cancel_leftovers
 from tasks_app.services.pauses import resume_due
 from tasks_app.wakeup import Waiter
+from workers_app import fencing
 from workers_app.doorbell import Publisher
 
 log = structlog.get_logger(__name__)
@@ -146,7 +147,11 @@ class Dispatcher:
         audit_chain.seal(now)
         resume_due(now)
         rescue.expire_leases(rowset.database_now())
-        report.recovered = rescue.recover_orphans(now, actor=self.name)
+        orphans = rescue.recover_orphans(now, actor=self.name)
+        report.recovered = len(orphans)
+        if orphans:
+            taken = ((one.worker_id, (one.id, one.attempt)) for one in orphans if one.worker_id is not None)
+            self.publisher.publish(fencing.notices(taken))
         cancel_leftovers(now, actor=self.name)
         report.republished = self._publish_again(now)
 

@@ -60,12 +60,13 @@ def expire_leases(database_now: datetime) -> int:
     return lost
 
 
-def recover_orphans(now: datetime, *, actor: str, limit: int = BATCH) -> int:
-    """Give every running run without a live worker its next state: another attempt, lost, cancelled or quarantined."""
+def recover_orphans(now: datetime, *, actor: str, limit: int = BATCH) -> list[Orphan]:
+    """Give every running run without a live worker its next state: another attempt, lost, cancelled or quarantined.
+    Returns those that moved."""
     with transaction.atomic():
         orphans = _orphans(limit)
         if not orphans:
-            return 0
+            return []
         moved = transitions.recover([judge(orphan, now) for orphan in orphans], now=now, actor=actor)
         end_steps.record(
             Taken(orphan.id, orphan.attempt, EndStep.Step.WORKER_LOST, now)
@@ -80,7 +81,7 @@ def recover_orphans(now: datetime, *, actor: str, limit: int = BATCH) -> int:
             ],
             now=now,
         )
-        return len(moved)
+        return [orphan for orphan in orphans if orphan.id in moved]
 
 
 def judge(orphan: Orphan, now: datetime) -> Outcome:

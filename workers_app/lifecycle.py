@@ -21,6 +21,7 @@ from tasks_app.models import Pool
 from workers_app import folders, hosts, messages, ownership, remains
 from workers_app.doorbell import Message, Publisher
 from workers_app.execution import Execution
+from workers_app.fencing import Notices
 from workers_app.jobs import Control
 from workers_app.limits import raise_file_limit
 from workers_app.load import Gauge
@@ -40,6 +41,7 @@ AGAIN_SECONDS = 1.0
 SWEEP_SECONDS = 5.0
 STRAY_SECONDS = 5.0
 DOUBT_LOOK_SECONDS = 0.2
+NOTICE_SECONDS = 1.0
 _node: Node | None = None
 
 
@@ -57,6 +59,7 @@ class Node:
         )
         self.orders = Orders(self.execution)
         self._gauge = Gauge()
+        self._notices = Notices(self.id)
         self._lease_end = 0.0
         # Runs that are ours by the database and not under way here, with the time at which that was first seen.
         self._strays: dict[Pair, float] = {}
@@ -83,6 +86,7 @@ class Node:
         self._every(PULSE_SECONDS, "pulse", self.pulse)
         self._every(SWEEP_SECONDS, "sweep", self._sweep)
         self._every(DOUBT_LOOK_SECONDS, "doubt", self.let_go_in_doubt)
+        self._every(NOTICE_SECONDS, "notices", self.hear_of_fencing)
         remains.collect()
 
     def execute(self, pairs: list[Pair], *, queue: str | None = None) -> None:
@@ -142,6 +146,14 @@ class Node:
             if active.job.retry_on_lost and active.control.why != Control.LOST:
                 log.warning("ending a run before its lease is over", run=active.job.run_id, attempt=active.job.attempt)
                 active.control.end(Control.LOST)
+
+    def hear_of_fencing(self) -> None:
+        """Ask the broker, once the lease is over and the database does not answer, whether this worker is held for
+        dead. Raises LeaseLost when it is: then the database is away from us alone."""
+        if time.monotonic() < self._lease_end:
+            self._notices.close()
+        elif self._notices.told():
+            raise LeaseLost
 
     def drain(self, seconds: float) -> None:
         """Take nothing new; let runs end for `seconds`, then end them and hand them back; sign off."""

@@ -28,7 +28,8 @@ SIGNATURE = "signature"
 QUORUM = "quorum"
 QUEUE_TYPES = ("classic", QUORUM)
 WORKER_QUEUE_SECONDS = 24 * 3600
-_WORKER_ADDRESS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+FENCE_QUEUE_SECONDS = 600
+_WORKER_ADDRESS = re.compile(r"(fence\.)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 Pair = tuple[int, int]
 
 
@@ -94,6 +95,11 @@ def worker_address(worker_id: UUID) -> str:
     return str(worker_id)
 
 
+def fence_address(worker_id: UUID) -> str:
+    """The same for the queue in which a worker is told that it is held for dead."""
+    return f"fence.{worker_id}"
+
+
 def queue_name(pool: str) -> str:
     """The broker queue of a pool, or of a worker by its address: dispatchers publish to it, workers consume from it.
 
@@ -118,8 +124,15 @@ def queue_of(name: str) -> Queue:
     some time after the worker, where the broker can do that."""
     is_quorum = settings.SCHEDULER_RABBITMQ_QUEUE_TYPE == QUORUM
     arguments = {"x-queue-type": QUORUM} if is_quorum else None
-    expires = WORKER_QUEUE_SECONDS if _WORKER_ADDRESS.fullmatch(address_of(name)) else None
-    return Queue(name, durable=True, queue_arguments=arguments, expires=expires)
+    return Queue(name, durable=True, queue_arguments=arguments, expires=lifetime_of(name))
+
+
+def lifetime_of(queue: str) -> int | None:
+    """Seconds after which a queue that nobody uses is to be gone; None for those of pools, which stay."""
+    found = _WORKER_ADDRESS.fullmatch(address_of(queue))
+    if found is None:
+        return None
+    return FENCE_QUEUE_SECONDS if found[1] else WORKER_QUEUE_SECONDS
 
 
 def _read(raw: bytes, queues: Container[str]) -> Envelope:

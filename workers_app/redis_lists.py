@@ -8,6 +8,7 @@ from typing import Any
 import redis
 from kombu.transport import redis as kombu_redis
 
+from workers_app.messages import lifetime_of
 from workers_app.redis_payloads import UNREADABLE, payload_of
 
 
@@ -26,6 +27,13 @@ class Client(redis.Redis):
 class Channel(kombu_redis.Channel):
     def _get_client(self) -> Any:
         return Client
+
+    def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
+        super()._put(queue, message, **options)
+        # A list knows nothing of the time after which its queue is to be gone.
+        if (seconds := lifetime_of(queue)) is not None:
+            with self.conn_or_acquire() as client:
+                client.expire(queue, seconds)
 
 
 class Transport(kombu_redis.Transport):

@@ -129,7 +129,7 @@ def test_a_revoked_key_is_refused_at_once_and_what_ran_is_lost_once_the_lease_is
     assert other.beat().status_code == 200
     end_lease(agent)
     assert expire_leases(database_now()) == 1
-    assert recover_orphans(database_now(), actor=ACTOR) == 1
+    assert len(recover_orphans(database_now(), actor=ACTOR)) == 1
     assert (state_of(run), run_row(run).reason) == (RunState.LOST, "worker_lost")
 
 
@@ -446,7 +446,7 @@ def test_a_zombie_can_neither_write_nor_finish_and_its_run_goes_on_elsewhere():
     zombie.claimed()
     zombie.log(run, 0, "before")
     end_lease(zombie)
-    assert expire_leases(database_now()) == 1 and recover_orphans(database_now(), actor=ACTOR) == 1
+    assert expire_leases(database_now()) == 1 and len(recover_orphans(database_now(), actor=ACTOR)) == 1
     for attempt in (1, 2):
         for answer in (zombie.log(run, 1, "after", attempt=attempt), zombie.finish(run, lines=1, attempt=attempt)):
             assert is_problem(answer, 409)["code"] == "run_not_yours"

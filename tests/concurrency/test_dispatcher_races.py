@@ -61,7 +61,7 @@ def release(limit: int = 5000) -> list[int]:
 
 
 def recover() -> int:
-    return recover_orphans(NOW, actor=ACTOR)
+    return len(recover_orphans(NOW, actor=ACTOR))
 
 
 # Firing

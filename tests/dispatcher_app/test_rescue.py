@@ -42,7 +42,7 @@ def running_on(worker: Worker, **fields: Any) -> int:
 
 
 def recover() -> int:
-    return recover_orphans(NOW, actor=ACTOR)
+    return len(recover_orphans(NOW, actor=ACTOR))
 
 
 # Leases

@@ -32,7 +32,7 @@ def quarantined(**fields: Any) -> Run:
     (id,) = plan(make_task(**values), params={"n": 1})
     while state_of(id) != RunState.QUARANTINED:
         start(id, worker_id=make_worker(state=WorkerState.LOST).pk)
-        assert recover_orphans(NOW, actor=ACTOR) == 1
+        assert len(recover_orphans(NOW, actor=ACTOR)) == 1
     return Run.objects.select_related("task__project", "version").get(pk=id)
 
 
@@ -59,7 +59,7 @@ def test_the_cause_is_added_to_the_deaths_of_that_worker_alone_once_its_runs_are
     cause = Cause(signal=9, out_of_memory=True, peak_mb=120, peaks_of_runs={mine: 800}, last_words="\x00bye")
     assert not deaths.explain(worker.pk, cause), "nobody has looked for its runs yet"
     type(worker).objects.filter(pk=worker.pk).update(state=WorkerState.LOST)
-    assert recover_orphans(NOW, actor=ACTOR) == 3
+    assert len(recover_orphans(NOW, actor=ACTOR)) == 3
     assert deaths.explain(worker.pk, cause)
     rows = {death.run_id: death for death in WorkerDeath.objects.all()}
     columns = ("signal", "out_of_memory", "worker_peak_mb", "run_peak_mb", "last_words")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -175,6 +176,19 @@ def test_what_others_may_begin_again_ends_before_the_lease_does_and_nothing_else
         node.let_go_in_doubt()
         assert (again.why, once.why) == (why, None)
     assert node._holds_lease()
+
+
+def test_a_worker_asks_the_broker_whether_it_is_held_for_dead_only_once_its_lease_is_over(node, monkeypatch):
+    answers = [True, False]
+    monkeypatch.setattr(node, "_notices", SimpleNamespace(told=answers.pop, close=lambda: None))
+    node.hear_of_fencing()
+    assert len(answers) == 2
+    later = node._lease_end + 0.1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    node.hear_of_fencing()
+    with pytest.raises(LeaseLost):
+        node.hear_of_fencing()
+    assert not answers
 
 
 def test_the_watch_ends_what_was_cancelled_and_what_is_not_ours_any_more(node):

@@ -22,7 +22,7 @@ from workers_app import execution, finishing, lifecycle
 from workers_app.execution import Execution
 from workers_app.jobs import Active, Result
 from workers_app.lifecycle import Node
-from workers_app.messages import Pair
+from workers_app.messages import Pair, fence_address
 from workers_app.models import HOLDING_A_LEASE, Worker
 from workers_app.ownership import LeaseLost
 
@@ -203,6 +203,10 @@ class Hand:
         return next((one for one in self.reaper.processes if (one.run_id, one.attempt) == mine), None)
 
 
+def _notices(broker: Any, worker: UUID) -> Any:
+    return SimpleNamespace(told=lambda: fence_address(worker) in broker.fenced, close=lambda: None)
+
+
 class Stage:
     """What of its process and its machine a node reaches for by name: those of the hand that is at work."""
 
@@ -213,6 +217,7 @@ class Stage:
             monkeypatch.setattr(module, "Batcher", _Directly)
         monkeypatch.setattr(lifecycle, "Execution", _Execution)
         monkeypatch.setattr(lifecycle, "Publisher", lambda: publisher)
+        monkeypatch.setattr(lifecycle, "Notices", lambda worker: _notices(publisher, worker))
         pool = SimpleNamespace(close=lambda: None, origins=set)
         monkeypatch.setattr(lifecycle, "hosts", SimpleNamespace(pool=pool))
         monkeypatch.setattr(lifecycle, "folders", SimpleNamespace(folder=SimpleNamespace(close=lambda: None)))

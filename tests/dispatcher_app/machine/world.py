@@ -27,12 +27,16 @@ class Broker:
         self.queue: list[Message] = []
         self.history: list[Message] = []
         self.published: list[Message] = []
+        # Where workers were told that they are held for dead.
+        self.fenced: set[str] = set()
         self.deaf = False
         self.unsent = 0
 
     def publish(self, batch: Iterable[Message]) -> int:
-        messages = list(batch)
+        everything = list(batch)
+        messages = [message for message in everything if not message[0].startswith("fence.")]
         if not self.deaf:
+            self.fenced |= {address for address, _pairs in everything if address.startswith("fence.")}
             self.queue += messages
             self.published += messages
             self.history = (self.history + messages)[-MOST_REMEMBERED:]
