@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
 from django.core.paginator import Paginator
@@ -20,7 +20,7 @@ from access_app import worker_keys
 from access_app.actors import Actor, request_actor
 from access_app.errors import SchedulerError
 from access_app.models import ApiKey, AuditEntry, WorkerKey
-from access_app.roles import Verb, allows, role_in, visible_project_ids
+from access_app.roles import Verb, allows, project_ids_with, role_in
 from access_app.services import delete_key
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ class SchedulerAdmin(AnyModelAdmin):
     """
 
     project_path: str | None = None
+    # The verb that shows the rows at all, and the fields for which it takes another one.
+    shown_by: ClassVar[Verb] = Verb.VIEW
+    guarded: ClassVar[Mapping[Verb, Sequence[str]]] = {}
     show_full_result_count = False
     list_per_page = 50
 
@@ -54,8 +57,12 @@ class SchedulerAdmin(AnyModelAdmin):
         rows = super().get_queryset(request)
         if self.project_path is None:
             return rows
-        visible = visible_project_ids(actor_of(request))
+        visible = project_ids_with(actor_of(request), self.shown_by)
         return rows if visible is None else rows.filter(**{f"{self.project_path}__in": visible})
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        hidden = {name for verb, names in self.guarded.items() if not self.may(request, verb, obj) for name in names}
+        return [name for name in super().get_fields(request, obj) if name not in hidden]
 
     def project_id_of(self, obj: Any) -> int | None:
         """The id of the project that the row belongs to."""
@@ -254,4 +261,4 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         return administers(request)
 
 
-from access_app import admin_settings  # noqa: E402, F401  (registers its page, on the classes above)
+from access_app import admin_people, admin_settings  # noqa: E402, F401  (register their pages, on the classes above)

@@ -51,6 +51,13 @@ class WrongState(SchedulerError):
     status = 409
 
 
+class LastAdministrator(SchedulerError):
+    """Nobody would be left to administer the installation; make somebody else an administrator first."""
+
+    code = "last_administrator"
+    status = 409
+
+
 class StaleEdit(SchedulerError):
     """The object was changed since you read it; read it again and repeat your edit."""
 

@@ -1,8 +1,9 @@
-"""One filter object for the audit trail: it serves the page and the API alike."""
+"""One filter object for each list: it serves the page and the API alike."""
 
 from __future__ import annotations
 
 import django_filters
+from django.contrib.auth.models import User
 from django.utils.translation import gettext_lazy as _
 
 from access_app.models import AuditEntry
@@ -20,4 +21,14 @@ class AuditFilter(django_filters.FilterSet):
 
     class Meta:
         model = AuditEntry
+        fields: tuple[str, ...] = ()
+
+
+class UserFilter(django_filters.FilterSet):
+    username = django_filters.CharFilter(lookup_expr="icontains", label=_("user name"))
+    active = django_filters.BooleanFilter(field_name="is_active", label=_("active"))
+    administrator = django_filters.BooleanFilter(field_name="is_superuser", label=_("administrator"))
+
+    class Meta:
+        model = User
         fields: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from access_app.errors import NotFound, PermissionRefused
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
+    from django.contrib.auth.models import AbstractBaseUser, Group
 
     from access_app.actors import Actor
 
@@ -34,22 +34,29 @@ class Verb(StrEnum):
 
     VIEW = "view"
     SEE_OUTPUT = "see_output"
+    SEE_PARAMETERS = "see_parameters"
     RUN = "run"
     CANCEL = "cancel"
     PAUSE = "pause"
     EDIT = "edit"
     MANAGE = "manage"
+    MANAGE_SECRETS = "manage_secrets"
+    MANAGE_WORKERS = "manage_workers"
 
 
 ROLE_ORDER: tuple[str, ...] = tuple(Role.values)
 LEAST_ROLE: dict[Verb, Role] = {
     Verb.VIEW: Role.VIEWER,
     Verb.SEE_OUTPUT: Role.VIEWER,
+    # Commands and parameters too: addresses, accounts and often more than that stand in them.
+    Verb.SEE_PARAMETERS: Role.OPERATOR,
     Verb.RUN: Role.OPERATOR,
     Verb.CANCEL: Role.OPERATOR,
     Verb.PAUSE: Role.OPERATOR,
     Verb.EDIT: Role.EDITOR,
     Verb.MANAGE: Role.ADMIN,
+    Verb.MANAGE_SECRETS: Role.ADMIN,
+    Verb.MANAGE_WORKERS: Role.ADMIN,
 }
 
 
@@ -70,6 +77,12 @@ def role_in(actor: Actor, project_id: int) -> str | None:
     if project_id not in actor.roles:
         actor.roles[project_id] = _user_role(actor.user, project_id)
     return _capped(actor.roles[project_id], actor.role_cap)
+
+
+def holds(actor: Actor, verb: Verb, project_id: int) -> bool:
+    """Whether the actor may do the verb in the project; for rows of many projects one query for all of them."""
+    ids = project_ids_with(actor, verb)
+    return ids is None or project_id in ids
 
 
 def require(actor: Actor, verb: Verb, project_id: int) -> None:
@@ -123,25 +136,33 @@ def _project_ids_with(actor: Actor, verb: Verb) -> list[int] | None:
     return list(found.values_list("pk", flat=True))
 
 
-def grant(user: AbstractBaseUser, role: str, project: models.Model) -> None:
-    """Give the user exactly this role in the project, in place of any other."""
+def grant(holder: AbstractBaseUser | Group, role: str, project: models.Model) -> None:
+    """Give the user or group exactly this role in the project, in place of any other."""
     from guardian.shortcuts import assign_perm, remove_perm
 
     for other in ROLE_ORDER:
         if other != role:
-            remove_perm(role_permission(other), user, project)
-    assign_perm(role_permission(role), user, project)
+            remove_perm(role_permission(other), holder, project)
+    assign_perm(role_permission(role), holder, project)
 
 
-def revoke(user: AbstractBaseUser, project: models.Model) -> str | None:
-    """Take every role that the user has in the project; the highest of them, or None where there was none."""
-    from guardian.shortcuts import get_user_perms, remove_perm
+def own_role(holder: AbstractBaseUser | Group, project: models.Model) -> str | None:
+    """The role that was granted to this very user or group, whatever a user has by groups; None where none was."""
+    from django.contrib.auth.models import Group
+    from guardian.shortcuts import get_perms, get_user_perms
 
-    held = set(get_user_perms(user, project))
-    roles = [role for role in ROLE_ORDER if role_permission(role) in held]
-    for role in roles:
-        remove_perm(role_permission(role), user, project)
-    return roles[-1] if roles else None
+    held = set((get_perms if isinstance(holder, Group) else get_user_perms)(holder, project))
+    return next((role for role in reversed(ROLE_ORDER) if role_permission(role) in held), None)
+
+
+def revoke(holder: AbstractBaseUser | Group, project: models.Model) -> str | None:
+    """Take every role that the user or group was granted in the project; the highest of them, or None."""
+    from guardian.shortcuts import remove_perm
+
+    role = own_role(holder, project)
+    for each in ROLE_ORDER if role is not None else ():
+        remove_perm(role_permission(each), holder, project)
+    return role
 
 
 def _user_role(user: Any, project_id: int) -> str | None:

@@ -1,4 +1,4 @@
-"""API keys: create, see, delete; roles in projects; and who may read the audit trail."""
+"""API keys: create, see, delete; and who may read the audit trail."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from access_app import audit
 from access_app.actors import Actor
-from access_app.errors import InvalidInput, PermissionRefused, WrongState
+from access_app.errors import InvalidInput, PermissionRefused
 from access_app.models import ApiKey, AuditEntry
-from access_app.roles import ROLE_ORDER, Verb, grant, require, require_everywhere, revoke
+from access_app.roles import ROLE_ORDER, Verb, require_everywhere
 
 LONGEST_LIFE = timedelta(days=3650)
 
@@ -65,27 +65,6 @@ def delete_key(actor: Actor, key: ApiKey, *, now: datetime) -> None:
     with transaction.atomic():
         audit.append(actor, "delete", key, now=now, before=_describe(key))
         key.delete()
-
-
-def grant_role(actor: Actor, user: AbstractBaseUser, role: str, project: Model, *, now: datetime) -> None:
-    """Give the user exactly this role in the project. Raises NotFound or PermissionRefused for it, or InvalidInput."""
-    require(actor, Verb.MANAGE, project.pk)
-    _check_role(role)
-    with transaction.atomic():
-        grant(user, role, project)
-        audit.append(actor, "grant", project, now=now, after={"user": user.get_username(), "role": role})
-
-
-def revoke_role(actor: Actor, user: AbstractBaseUser, project: Model, *, now: datetime) -> str:
-    """Take the role that the user has in the project, and return which that was. Raises NotFound or PermissionRefused
-    for it, or WrongState when the user has none there."""
-    require(actor, Verb.MANAGE, project.pk)
-    with transaction.atomic():
-        role = revoke(user, project)
-        if role is None:
-            raise WrongState(_("%(user)s has no role in this project.") % {"user": user.get_username()})
-        audit.append(actor, "revoke", project, now=now, before={"user": user.get_username(), "role": role})
-    return role
 
 
 def audit_entries_visible_to(actor: Actor) -> QuerySet[AuditEntry]:

@@ -31,7 +31,7 @@ def create(actor: Actor, *, name: str, pools: Sequence[Any], now: datetime) -> t
 
     Raises PermissionRefused for all but administrators of the installation, InvalidInput at the field that is wrong.
     """
-    require_everywhere(actor, Verb.MANAGE)
+    require_everywhere(actor, Verb.MANAGE_WORKERS)
     if not pools:
         raise InvalidInput(pools=_("Name one pool at least."))
     try:
@@ -58,7 +58,7 @@ def revoke(actor: Actor, key: WorkerKey, *, now: datetime) -> WorkerKey:
 
     What runs on its workers is given away once their leases end. Raises PermissionRefused as `create`.
     """
-    require_everywhere(actor, Verb.MANAGE)
+    require_everywhere(actor, Verb.MANAGE_WORKERS)
     with transaction.atomic():
         key = WorkerKey.objects.select_for_update(no_key=True).get(pk=key.pk)
         if key.revoked_at is None:

@@ -40,7 +40,8 @@ def page(view: View[P]) -> Entry[P]:
         if not request.user.is_authenticated:
             return _to_sign_in(request)
         try:
-            return view(request, request_actor(request), *args, **kwargs)
+            actor = request.META["console.actor"] = request_actor(request)
+            return view(request, actor, *args, **kwargs)
         except NotFound as error:
             raise Http404 from error
         except PermissionRefused as error:

@@ -14,6 +14,9 @@ DEFAULTS: dict[str, Promise] = {
     "permission_denied": _("Your role does not allow this; ask an administrator of the installation for a higher one."),
     "wrong_state": _("The object is in a state that does not allow this."),
     "stale_edit": _("The object was changed since you read it; read it again and repeat your edit."),
+    "last_administrator": _(
+        "Nobody would be left to administer the installation; make somebody else an administrator first."
+    ),
     "batch_too_large": _("The batch holds too many items; send it in several parts."),
 }
 

@@ -3,6 +3,7 @@
 from django.urls import path
 
 from console_app.views import (
+    access,
     audit,
     backfills,
     calendar_edit,
@@ -11,6 +12,7 @@ from console_app.views import (
     fires,
     limits,
     overview,
+    people,
     run,
     run_log,
     runs,
@@ -70,6 +72,17 @@ urlpatterns = [
     path("limits/", limits.limits, name="limits"),
     path("resources/<int:pk>/trip", limits.resource_trip, name="resource_trip"),
     path("resources/<int:pk>/reset", limits.resource_reset, name="resource_reset"),
+    path("access/", access.overview, name="access"),
+    path("access/projects/<int:pk>/", access.project_access, name="project_access"),
+    path("access/projects/<int:pk>/revoke", access.revoke, name="project_access_revoke"),
+    path("access/users/new", people.user_new, name="user_new"),
+    path("access/users/<int:pk>/", people.user, name="user"),
+    path("access/users/<int:pk>/invite", people.user_invite, name="user_invite"),
+    path("access/groups/new", people.group_new, name="group_new"),
+    path("access/groups/<int:pk>/", people.group, name="group"),
+    path("access/groups/<int:pk>/delete", people.group_delete, name="group_delete"),
+    path("password/", people.own_password, name="own_password"),
+    path("invitation/<str:who>/<str:token>/", people.invitation, name="invitation"),
     path("audit/", audit.audit_list, name="audit"),
     path("settings/", settings.settings_page, name="settings"),
     path("workers/", workers.worker_list, name="workers"),

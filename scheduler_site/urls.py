@@ -2,10 +2,13 @@
 
 from django.contrib import admin
 from django.urls import include, path, re_path
+from django.views.generic import RedirectView
 
 from access_app.api.views import UnknownPath
 
 urlpatterns = [
+    # Passwords are changed where it is audited.
+    path("admin/password_change/", RedirectView.as_view(pattern_name="console:own_password")),
     path("admin/", admin.site.urls),
     path("api/", include("access_app.api.urls")),
     path("api/", include("tasks_app.api.urls")),

@@ -15,13 +15,14 @@ from django.utils.translation import gettext_lazy as _
 
 from access_app.actors import Actor
 from access_app.admin import ReadOnlyAdmin, ServiceAdmin, actor_of, administers
-from access_app.roles import Verb, allows, role_in
+from access_app.roles import Verb, allows, project_ids_with, role_in
 from tasks_app import (
     admin_calendars,  # noqa: F401  (registers its pages)
     admin_runs,  # noqa: F401  (registers its pages)
     queries,
 )
 from tasks_app.admin_forms import DependencyForm, ProjectForm, ScheduleForm, TaskForm
+from tasks_app.admin_grants import ProjectRolesForm
 from tasks_app.admin_resource_forms import PoolForm, ResourceForm
 from tasks_app.admin_verbs import apply_verb
 from tasks_app.breaker_columns import STATE_COLUMNS
@@ -53,13 +54,29 @@ class ProjectAdmin(ServiceAdmin):
     form = ProjectForm
     list_display = ("name", "description", "created_at")
     search_fields = ("name",)
-    readonly_fields = ("created_at",)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **options: Any) -> Any:
+        if change and self.has_change_permission(request, obj):
+            options["form"] = ProjectRolesForm
+        return super().get_form(request, obj, change=change, **options)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        shown = ("name", "description", "created_at")
+        if obj is None:
+            return shown[:2]
+        return (*shown, "take", "user", "group", "role") if self.has_change_permission(request, obj) else shown
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("name", "description", "created_at") if obj is not None else ()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return administers(request)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+        # What is changed here are its roles; whoever gives them needs no permission of Django's own.
+        if obj is None:
+            return project_ids_with(actor_of(request), Verb.MANAGE) != []
+        return self.may(request, Verb.MANAGE, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -134,10 +151,11 @@ class TaskAdmin(ServiceAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         may_write = self.has_add_permission(request) if obj is None else self.has_change_permission(request, obj)
+        may_see = may_write or self.may(request, Verb.SEE_PARAMETERS, obj)
         kept = (*PAUSE, "number", "created_at", "updated_at")
         return [
             (None, {"fields": (*tasks.TASK_FIELDS, "amounts" if may_write else "taken")}),
-            (HOW, {"fields": tasks.VERSION_FIELDS if may_write else ("how",)}),
+            *([(HOW, {"fields": tasks.VERSION_FIELDS if may_write else ("how",)})] if may_see else []),
             *([(_("State"), {"fields": kept})] if obj is not None else []),
         ]
 
@@ -248,6 +266,7 @@ class TaskDependencyAdmin(ServiceAdmin):
 @admin.register(TaskVersion)
 class TaskVersionAdmin(ReadOnlyAdmin):
     project_path = "task__project"
+    guarded = {Verb.SEE_PARAMETERS: ("command", "params")}
     list_display = ("task", "number", "executor", "created_at", "created_by")
     list_select_related = ("task", "created_by")
     list_filter = ("executor",)

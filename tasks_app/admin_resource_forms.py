@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.utils import timezone
 
-from tasks_app.admin_forms import ServiceForm
+from access_app.admin_forms import ServiceForm
 from tasks_app.models import Pool, Resource
 from tasks_app.services import resources
 

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from access_app.actors import Actor
 from access_app.admin import ReadOnlyAdmin
+from access_app.roles import Verb
 from tasks_app.admin_verbs import apply_verb
 from tasks_app.models import (
     Backfill,
@@ -53,6 +54,7 @@ class FoundByRunAdmin(ReadOnlyAdmin):
 class RunAdmin(FoundByRunAdmin):
     run_path = "pk"
     project_path = "task__project"
+    guarded = {Verb.SEE_PARAMETERS: ("params", "concurrency_key"), Verb.SEE_OUTPUT: ("output",)}
     list_display = ("id", "task", "state", "reason", "run_type", "attempt", "nominal_at", "started_at", "finished_at")
     list_select_related = ("task",)
     list_filter = ("state", "run_type", "pool")
@@ -104,6 +106,7 @@ class EndStepAdmin(FoundByRunAdmin):
 @admin.register(WorkerDeath)
 class WorkerDeathAdmin(FoundByRunAdmin):
     project_path = "run__task__project"
+    guarded = {Verb.SEE_OUTPUT: ("last_words",)}
     list_display = ("at", "run_id", "attempt", "worker_name", "host", "signal", "out_of_memory", "run_peak_mb")
     ordering = ("-pk",)
 
@@ -111,6 +114,7 @@ class WorkerDeathAdmin(FoundByRunAdmin):
 @admin.register(RunOutput)
 class RunOutputAdmin(FoundByRunAdmin):
     project_path = "run__task__project"
+    shown_by = Verb.SEE_OUTPUT
     list_display = ("run_id", "attempt", "first_line", "line_count")
     ordering = ("-pk",)
 
@@ -122,6 +126,7 @@ class RunOutputAdmin(FoundByRunAdmin):
 @admin.register(StoredOutput)
 class StoredOutputAdmin(FoundByRunAdmin):
     project_path = "run__task__project"
+    shown_by = Verb.SEE_OUTPUT
     list_display = ("run_id", "attempt", "line_count", "size", "store", "key")
     ordering = ("-pk",)
 
@@ -141,6 +146,7 @@ class BackfillAdmin(ReadOnlyAdmin):
     """Read-only: a backfill is planned, paused and cancelled in the console, over the API or by command."""
 
     project_path = "task__project"
+    guarded = {Verb.SEE_PARAMETERS: ("params",)}
     list_display = ("id", "task", "state", "start_at", "end_at", "total", "created_at", "created_by")
     list_filter = ("state",)
     list_select_related = ("task", "created_by")

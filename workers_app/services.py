@@ -72,7 +72,7 @@ def drain(actor: Actor, worker: Worker, *, now: datetime) -> Worker:
 def _ask(
     actor: Actor, worker: Worker, verb: str, wanted: WorkerState, states: Sequence[WorkerState], now: datetime
 ) -> Worker:
-    require_everywhere(actor, Verb.MANAGE)
+    require_everywhere(actor, Verb.MANAGE_WORKERS)
     with transaction.atomic():
         rows = Worker.objects.select_related("pool").select_for_update(of=("self",), no_key=True)
         worker = get_visible(rows, str(worker.pk))

@@ -1,11 +1,18 @@
 from access_app.api.audit import AuditView
+from access_app.api.groups import GroupsView, GroupView
 from access_app.api.keys import KeysView, KeyView
 from access_app.api.routing import routes
 from access_app.api.settings import SettingsView
+from access_app.api.users import InvitationView, UsersView, UserView
 
 urlpatterns = routes(
     ("auth/keys", KeysView),
     ("auth/keys/<int:key_id>", KeyView),
+    ("users", UsersView),
+    ("users/<int:user_id>", UserView),
+    ("users/<int:user_id>/invitation", InvitationView),
+    ("groups", GroupsView),
+    ("groups/<int:group_id>", GroupView),
     ("audit", AuditView),
     ("settings", SettingsView),
 )

@@ -110,9 +110,11 @@ class ListView(ApiView):
         return paginator.get_paginated_response(render(found))
 
 
-def rendered_by(serializer: type[BaseSerializer[Any]]) -> Callable[[Iterable[Any]], list[Any]]:
-    """How `page` renders rows with a serializer."""
-    return lambda rows: list(serializer(list(rows), many=True).data)
+def rendered_by(
+    serializer: type[BaseSerializer[Any]], *, actor: Actor | None = None
+) -> Callable[[Iterable[Any]], list[Any]]:
+    """How `page` renders rows with a serializer; one that is GuardedSerializer asks what this actor may see."""
+    return lambda rows: list(serializer(list(rows), many=True, context={"actor": actor}).data)
 
 
 def filtered(filterset: Any, parameters: Mapping[str, Any], rows: QuerySet[Any]) -> QuerySet[Any]:

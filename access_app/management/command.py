@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import AbstractBaseUser, Group
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseFault
@@ -86,6 +86,16 @@ def find_user(name: str) -> AbstractBaseUser:
     if user is None:
         raise NotFound(_("There is no active user named %(name)s.") % {"name": name[:200]})
     return user
+
+
+def find_holder(name: str, *, group: bool) -> AbstractBaseUser | Group:
+    """The active user, or the group, of that name. Raises NotFound."""
+    if not group:
+        return find_user(name)
+    found = Group.objects.filter(name=name).first()
+    if found is None:
+        raise NotFound(_("There is no group named %(name)s.") % {"name": name[:200]})
+    return found
 
 
 def iso(moment: datetime | None) -> str | None:

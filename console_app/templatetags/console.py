@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from django import template
+from django.template import Context
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
+from access_app.roles import Verb, project_ids_with
 from console_app import ansi, formats, states
 from tasks_app.models import Run
 
@@ -20,6 +22,13 @@ BADGES = {
     "dst_repeat_second": _("clocks go back: the second of two"),
     "calendar": _("moved to the next allowed time"),
 }
+
+
+@register.simple_tag(takes_context=True)
+def gives_roles(context: Context) -> bool:
+    """Whether the reader may give roles anywhere."""
+    actor = context["request"].META.get("console.actor")
+    return actor is not None and project_ids_with(actor, Verb.MANAGE) != []
 
 
 @register.simple_tag

@@ -56,11 +56,12 @@ def backfill_page(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBa
     backfill = queries.get_visible(queries.backfills_visible_to(actor), pk)
     runs = queries.runs_visible_to(actor).filter(backfill=backfill).order_by("-pk")
     row = _row(backfill, backfills.progress(backfill))
+    may = permissions(actor, backfill.task)
     context = {
         **row,
-        "params_text": params_text(backfill.params),
+        "params_text": params_text(backfill.params) if may[Verb.SEE_PARAMETERS] else "",
         "runs": runs[:RECENT_RUNS],
-        "may": permissions(actor, backfill.task),
+        "may": may,
         "is_over": row["state"] in ("done", "cancelled"),
     }
     return show(request, "backfill", context)

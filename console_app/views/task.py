@@ -41,13 +41,13 @@ MOST_DRAWN = 60
 @live(pulse.of_lists)
 def task_page(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
     task = queries.get_visible(queries.tasks_visible_to(actor), pk)
-    now = timezone.now()
+    now, may = timezone.now(), permissions(actor, task)
     recent = queries.runs_visible_to(actor).filter(task=task).order_by("-pk")
     rows = list(task.schedules.select_related("task", "calendar").order_by("pk"))
     context = {
         "task": task,
         "version": task.version,
-        "params_text": json.dumps(task.version.params, indent=2, ensure_ascii=False) if task.version else "",
+        "params_text": _params_text(task) if may[Verb.SEE_PARAMETERS] else "",
         "priority": runs.priority_name(task.priority),
         "schedules": [(schedule, _in_words(schedule)) for schedule in rows],
         "pause": pause_at(task, now),
@@ -57,7 +57,7 @@ def task_page(request: HttpRequest, actor: Actor, pk: int) -> HttpResponseBase:
         "runs": recent[:RECENT_RUNS],
         "outcomes": queries.last_outcomes([task.pk], count=OUTCOMES).get(task.pk, [])[::-1],
         "versions": task.versions.select_related("created_by")[:VERSIONS],
-        "may": permissions(actor, task),
+        "may": may,
         **_dependencies(actor, task),
     }
     return show(request, "task", context)
@@ -124,6 +124,10 @@ def _params(text: str) -> Any:
         return loads(text)
     except JSONFault as fault:
         raise InvalidInput(params=str(fault)) from fault
+
+
+def _params_text(task: Task) -> str:
+    return json.dumps(task.version.params, indent=2, ensure_ascii=False) if task.version else ""
 
 
 def _in_words(schedule: Schedule) -> str:

@@ -49,7 +49,7 @@ class WorkerKeyForm(forms.Form):
 @page
 def key_list(request: HttpRequest, actor: Actor) -> HttpResponseBase:
     """All keys. The text of a new one stands in the answer to the form that made it, and nowhere else."""
-    require_everywhere(actor, Verb.MANAGE)
+    require_everywhere(actor, Verb.MANAGE_WORKERS)
     if request.method != "POST":
         return _shown(request, actor, WorkerKeyForm())
     form = WorkerKeyForm(request.POST)

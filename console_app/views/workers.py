@@ -109,7 +109,7 @@ def _find(actor: Actor, pk: UUID) -> Worker:
 
 def _manages(actor: Actor) -> bool:
     try:
-        require_everywhere(actor, Verb.MANAGE)
+        require_everywhere(actor, Verb.MANAGE_WORKERS)
     except PermissionRefused:
         return False
     return True

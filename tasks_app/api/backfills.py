@@ -12,6 +12,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from access_app.actors import Actor
 from access_app.api.fields import (
     BooleanField,
     ChoiceField,
@@ -20,12 +21,14 @@ from access_app.api.fields import (
     ObjectField,
     StrictSerializer,
 )
+from access_app.api.guarded import GuardedSerializer
 from access_app.api.problems import CONTENT_TYPE
 from access_app.api.schema import problem_response
 from access_app.api.views import ApiView, ListView
+from access_app.roles import Verb
 from tasks_app.api.bodies import MAX_INT, EmptyBody, id_field
 from tasks_app.api.lookups import find_task
-from tasks_app.api.shapes import PriorityName
+from tasks_app.api.shapes import NOT_FOR_ALL, PriorityName
 from tasks_app.backfill_instants import Instant
 from tasks_app.errors import InvalidInput
 from tasks_app.models import Backfill, Schedule, Task
@@ -60,7 +63,9 @@ class CancelBody(StrictSerializer):
     running = BooleanField(default=False, help_text=_("Also ask runs under way to end."))
 
 
-class BackfillSerializer(serializers.Serializer[Any]):
+class BackfillSerializer(GuardedSerializer):
+    guarded = {Verb.SEE_PARAMETERS: ("params",)}
+
     id = serializers.IntegerField()
     task = serializers.IntegerField(source="task_id")
     task_name = serializers.CharField(source="task.name")
@@ -71,7 +76,7 @@ class BackfillSerializer(serializers.Serializer[Any]):
     order = serializers.SerializerMethodField()
     max_concurrent = serializers.IntegerField()
     priority = PriorityName()
-    params = serializers.DictField()
+    params = serializers.DictField(allow_null=True, help_text=NOT_FOR_ALL)
     state = serializers.SerializerMethodField(help_text="`active`, `paused`, `cancelled`, or `done`.")
     total = serializers.IntegerField(help_text="Runs that were planned; downstream runs are not counted.")
     runs = serializers.SerializerMethodField()
@@ -80,6 +85,9 @@ class BackfillSerializer(serializers.Serializer[Any]):
 
     def get_fields(self) -> dict[str, Any]:
         return {**super().get_fields(), "from": InstantField(source="start_at")}
+
+    def project_of(self, row: Backfill) -> int:
+        return row.task.project_id
 
     def get_order(self, backfill: Backfill) -> str:
         return ORDERS[backfill.newest_first]
@@ -117,8 +125,8 @@ DRY_RUN = inline_serializer(
 )
 
 
-def render_backfills(rows: list[Backfill]) -> list[Any]:
-    context = {"progress": backfills.progress_of(rows)}
+def render_backfills(rows: list[Backfill], actor: Actor) -> list[Any]:
+    context = {"progress": backfills.progress_of(rows), "actor": actor}
     return list(BackfillSerializer(rows, many=True, context=context).data)
 
 
@@ -171,7 +179,7 @@ class BackfillsView(ListView):
     @extend_schema(operation_id="backfills_list", responses=BackfillSerializer(many=True))
     def get(self, request: Request) -> Response:  # noqa: ARG002
         """The backfills that you may see, newest first. The filter `state` is what was set."""
-        return self.page(backfills_visible_to(self.actor), render_backfills)
+        return self.page(backfills_visible_to(self.actor), lambda rows: render_backfills(rows, self.actor))
 
 
 class BackfillView(ApiView):
@@ -220,7 +228,7 @@ class BackfillCancelView(_VerbView):
 
 
 def _rendered(view: ApiView, backfill_id: int) -> Any:
-    return render_backfills([get_visible(backfills_visible_to(view.actor), backfill_id)])[0]
+    return render_backfills([get_visible(backfills_visible_to(view.actor), backfill_id)], view.actor)[0]
 
 
 def _schedule(task: Task, schedule_id: int | None) -> Schedule | None:

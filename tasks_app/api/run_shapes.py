@@ -9,9 +9,12 @@ from django.apps import apps
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from access_app.actors import Actor
 from access_app.api.fields import InstantField
+from access_app.api.guarded import GuardedSerializer
+from access_app.roles import Verb
 from tasks_app.api.routing_fields import PlaceShape
-from tasks_app.api.shapes import PriorityName
+from tasks_app.api.shapes import NOT_FOR_ALL, PriorityName
 from tasks_app.end_steps import ASKED, ENDED, KILL_ASKED, ladders
 from tasks_app.models import EndStep, Run, WorkerDeath
 
@@ -23,7 +26,10 @@ class EndStepSerializer(serializers.Serializer[Any]):
     after = serializers.FloatField(help_text="Seconds since the first step.")
 
 
-class RunSerializer(PlaceShape):
+class RunSerializer(GuardedSerializer, PlaceShape):
+    # The concurrency key is made of parameters.
+    guarded = {Verb.SEE_PARAMETERS: ("params", "concurrency_key"), Verb.SEE_OUTPUT: ("output",)}
+
     id = serializers.IntegerField()
     task = serializers.IntegerField(source="task_id")
     task_name = serializers.CharField(source="task.name")
@@ -37,7 +43,7 @@ class RunSerializer(PlaceShape):
     priority = PriorityName()
     held = serializers.BooleanField()
     weight = serializers.IntegerField()
-    concurrency_key = serializers.CharField()
+    concurrency_key = serializers.CharField(allow_null=True, help_text=NOT_FOR_ALL)
     backfill = serializers.IntegerField(source="backfill_id", allow_null=True)
     schedule = serializers.IntegerField(source="schedule_id", allow_null=True)
     rerun_of = serializers.IntegerField(source="rerun_of_id", allow_null=True)
@@ -59,7 +65,7 @@ class RunSerializer(PlaceShape):
     worker = serializers.UUIDField(source="worker_id", allow_null=True)
     worker_name = serializers.SerializerMethodField()
     version = serializers.IntegerField(source="version.number")
-    params = serializers.DictField()
+    params = serializers.DictField(allow_null=True, help_text=NOT_FOR_ALL)
     idempotency_key = serializers.CharField(allow_null=True)
     created_at = InstantField()
 
@@ -67,6 +73,9 @@ class RunSerializer(PlaceShape):
         # `root` is an attribute of every field already.
         root = serializers.IntegerField(source="root_id", allow_null=True)
         return {**super().get_fields(), "root": root}
+
+    def project_of(self, row: Run) -> int:
+        return row.task.project_id
 
     @extend_schema_field(EndStepSerializer(many=True))
     def get_cancel_steps(self, run: Run) -> list[Any]:
@@ -126,15 +135,15 @@ class LogSerializer(serializers.Serializer[Any]):
     attempt = serializers.IntegerField()
 
 
-def render_runs(runs: Iterable[Run]) -> list[Any]:
+def render_runs(runs: Iterable[Run], actor: Actor) -> list[Any]:
     """The runs with the names of their workers and the steps of their endings: one query each for all."""
     rows = list(runs)
-    context = {"worker_names": worker_names(rows), "ladders": ladders(rows)}
+    context = {"worker_names": worker_names(rows), "ladders": ladders(rows), "actor": actor}
     return list(RunSerializer(rows, many=True, context=context).data)
 
 
-def render_run(run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = render_runs([run])[0]
+def render_run(run: Run, actor: Actor) -> dict[str, Any]:
+    found: dict[str, Any] = render_runs([run], actor)[0]
     return found
 
 

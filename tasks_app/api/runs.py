@@ -15,7 +15,7 @@ from access_app.actors import Actor
 from access_app.api.problems import CONTENT_TYPE
 from access_app.api.schema import problem_response
 from access_app.api.views import ApiView, ListView, rendered_by
-from access_app.roles import Verb, allows, require, role_in
+from access_app.roles import Verb, holds, require
 from tasks_app import deaths
 from tasks_app.api.bodies import EmptyBody
 from tasks_app.api.lookups import find_run, run_rows
@@ -46,14 +46,14 @@ class RunsView(ListView):
     @extend_schema(operation_id="runs_list", responses=RunSerializer(many=True))
     def get(self, request: Request) -> Response:  # noqa: ARG002
         """The runs that you may see, newest first. `state` may be given several times."""
-        return self.page(run_rows(self.actor), render_runs)
+        return self.page(run_rows(self.actor), lambda rows: render_runs(rows, self.actor))
 
 
 class RunView(ApiView):
     @extend_schema(operation_id="runs_read", responses=RunSerializer)
     def get(self, request: Request, run_id: int) -> Response:  # noqa: ARG002
         """One run."""
-        return Response(render_run(find_run(self.actor, run_id)))
+        return Response(render_run(find_run(self.actor, run_id), self.actor))
 
 
 class RunEventsView(ListView):
@@ -71,7 +71,7 @@ class RunDeathsView(ApiView):
     def get(self, request: Request, run_id: int) -> Response:  # noqa: ARG002
         """The workers that died while they had the run, and what is known of why."""
         run = find_run(self.actor, run_id)
-        may_see = allows(role_in(self.actor, run.task.project_id), Verb.SEE_OUTPUT)
+        may_see = holds(self.actor, Verb.SEE_OUTPUT, run.task.project_id)
         context = {"last_lines": deaths.last_lines(run) if may_see else None}
         rows = WorkerDeathSerializer(deaths.of_run(run), many=True, context=context)
         return Response({"results": rows.data})
@@ -143,7 +143,7 @@ class _RunVerbView(ApiView):
         run = find_run(actor, run_id)
         self.read(EmptyBody)
         changed = type(self).verb(actor, run, now=self.now)
-        return Response(render_run(find_run(actor, changed.pk)), status=self.status)
+        return Response(render_run(find_run(actor, changed.pk), actor), status=self.status)
 
 
 class CancelView(_RunVerbView):
@@ -175,7 +175,7 @@ class RerunView(ApiView):
         run = find_run(actor, run_id)
         verb = reruns.rerun_failed if self.read(RerunBody)["scope"] == "failed" else runs.rerun
         again = verb(actor, run, now=self.now)
-        return Response(render_run(find_run(actor, again.pk)), status=201)
+        return Response(render_run(find_run(actor, again.pk), actor), status=201)
 
 
 class ReleaseView(ApiView):
@@ -187,7 +187,7 @@ class ReleaseView(ApiView):
         run = find_run(actor, run_id)
         body = self.read(ReleaseBody)
         again = quarantine.release(actor, run, body["how"], memory_limit_mb=body["memory_limit_mb"], now=self.now)
-        return Response(render_run(find_run(actor, again.pk)), status=201)
+        return Response(render_run(find_run(actor, again.pk), actor), status=201)
 
 
 class HoldView(_RunVerbView):

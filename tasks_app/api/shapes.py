@@ -7,9 +7,12 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from access_app.actors import Actor
 from access_app.api.fields import InstantField, instant
+from access_app.api.guarded import GuardedSerializer
+from access_app.roles import Verb
 from tasks_app.api.routing_fields import RoutingShape
-from tasks_app.models import Task, TaskDependency
+from tasks_app.models import Task, TaskDependency, TaskVersion
 from tasks_app.periods import Unit
 from tasks_app.services.runs import priority_name
 from tasks_app.services.task_resources import amounts_of
@@ -31,15 +34,20 @@ class PriorityName(serializers.Field[Any, Any, Any, Any]):
         return priority_name(value)
 
 
-class TaskSerializer(RoutingShape):
+NOT_FOR_ALL = "null where your role does not let you see parameters."
+
+
+class TaskSerializer(GuardedSerializer, RoutingShape):
+    guarded = {Verb.SEE_PARAMETERS: ("command", "params")}
+
     id = serializers.IntegerField()
     name = serializers.CharField()
     project = serializers.CharField(source="project.name")
     description = serializers.CharField()
     task_type = serializers.CharField()
     executor = serializers.CharField(source="version.executor")
-    command = serializers.CharField(source="version.command")
-    params = serializers.DictField(source="version.params")
+    command = serializers.CharField(source="version.command", allow_null=True, help_text=NOT_FOR_ALL)
+    params = serializers.DictField(source="version.params", allow_null=True, help_text=NOT_FOR_ALL)
     schedule = serializers.SerializerMethodField(help_text="The cron expression, when that is the one schedule.")
     schedules = serializers.SerializerMethodField(help_text="Ids of all schedules.")
     priority = PriorityName()
@@ -76,6 +84,9 @@ class TaskSerializer(RoutingShape):
     created_at = InstantField()
     updated_at = InstantField()
 
+    def project_of(self, row: Task) -> int:
+        return row.project_id
+
     def get_schedule(self, task: Task) -> str | None:
         return short_schedule(task)
 
@@ -91,11 +102,13 @@ class TaskSerializer(RoutingShape):
         return instant(min(known)) if (known := [fire for fire in fires if fire is not None]) else None
 
 
-class TaskVersionSerializer(serializers.Serializer[Any]):
+class TaskVersionSerializer(GuardedSerializer):
+    guarded = {Verb.SEE_PARAMETERS: ("command", "params")}
+
     number = serializers.IntegerField()
     executor = serializers.CharField()
-    command = serializers.CharField()
-    params = serializers.DictField()
+    command = serializers.CharField(allow_null=True, help_text=NOT_FOR_ALL)
+    params = serializers.DictField(allow_null=True, help_text=NOT_FOR_ALL)
     timeout_seconds = serializers.IntegerField()
     retry_count = serializers.IntegerField()
     retry_delay_seconds = serializers.IntegerField()
@@ -110,6 +123,9 @@ class TaskVersionSerializer(serializers.Serializer[Any]):
     open_files_limit = serializers.IntegerField(allow_null=True)
     created_at = InstantField()
     created_by = serializers.SerializerMethodField()
+
+    def project_of(self, row: TaskVersion) -> int:
+        return row.task.project_id
 
     def get_created_by(self, version: Any) -> str | None:
         return version.created_by.get_username() if version.created_by else None
@@ -202,5 +218,5 @@ class ProjectSerializer(serializers.Serializer[Any]):
     created_at = InstantField()
 
 
-def render_task(task: Task) -> dict[str, Any]:
-    return dict(TaskSerializer(task).data)
+def render_task(task: Task, actor: Actor) -> dict[str, Any]:
+    return dict(TaskSerializer(task, context={"actor": actor}).data)

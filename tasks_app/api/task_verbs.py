@@ -46,7 +46,7 @@ class TriggerView(ApiView):
         task = find_task(actor, task_id)
         wish = _request_of(self.read(TriggerBody), request.META.get("HTTP_IDEMPOTENCY_KEY"))
         run, created = runs.trigger(actor, task, wish, now=self.now)
-        response = Response(render_run(run), status=201 if created else 200)
+        response = Response(render_run(run, actor), status=201 if created else 200)
         response["Location"] = f"/api/runs/{run.pk}"
         return response
 
@@ -76,7 +76,7 @@ class PauseView(ApiView):
         """Start nothing of this task until it is resumed or `until` has come; `mode` says what happens meanwhile."""
         actor = self.actor
         task = find_task(actor, task_id)
-        return task_answer(tasks.pause(actor, task, now=self.now, **self.read(PauseBody)))
+        return task_answer(tasks.pause(actor, task, now=self.now, **self.read(PauseBody)), actor)
 
 
 class ResumeView(ApiView):
@@ -86,7 +86,7 @@ class ResumeView(ApiView):
         actor = self.actor
         task = find_task(actor, task_id)
         self.read(EmptyBody)
-        return task_answer(tasks.resume(actor, task, now=self.now))
+        return task_answer(tasks.resume(actor, task, now=self.now), actor)
 
 
 class VersionsView(ListView):
@@ -97,7 +97,7 @@ class VersionsView(ListView):
     def get(self, request: Request, task_id: int) -> Response:  # noqa: ARG002
         """How the task was executed at each time, newest first."""
         rows = find_task(self.actor, task_id).versions.select_related("created_by")
-        return self.page(rows, rendered_by(TaskVersionSerializer))
+        return self.page(rows, rendered_by(TaskVersionSerializer, actor=self.actor))
 
 
 class TaskRunsView(ListView):
@@ -109,7 +109,7 @@ class TaskRunsView(ListView):
         """The runs of one task, newest first."""
         actor = self.actor
         task = find_task(actor, task_id)
-        return self.page(run_rows(actor).filter(task=task), render_runs)
+        return self.page(run_rows(actor).filter(task=task), lambda rows: render_runs(rows, actor))
 
 
 class UpcomingView(ApiView):

@@ -9,6 +9,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from access_app.actors import Actor
 from access_app.api.schema import STALE
 from access_app.api.views import ApiView, ListView, rendered_by
 from tasks_app.api.bodies import TaskBody
@@ -37,8 +38,8 @@ ENGINE_FIELDS = (
 _MOVES_BY_ITSELF = ("next_fire_at",)
 
 
-def task_answer(task: Task, status: int = 200) -> Response:
-    return Response(render_task(task), status=status, headers={"ETag": tasks.etag(task)})
+def task_answer(task: Task, actor: Actor, status: int = 200) -> Response:
+    return Response(render_task(task, actor), status=status, headers={"ETag": tasks.etag(task)})
 
 
 class TasksView(ListView):
@@ -49,7 +50,7 @@ class TasksView(ListView):
     @extend_schema(operation_id="tasks_list", responses=TaskSerializer(many=True))
     def get(self, request: Request) -> Response:  # noqa: ARG002
         """The tasks that you may see."""
-        return self.page(task_rows(self.actor), rendered_by(TaskSerializer))
+        return self.page(task_rows(self.actor), rendered_by(TaskSerializer, actor=self.actor))
 
     @extend_schema(operation_id="tasks_create", request=TaskBody, responses={201: TaskSerializer})
     def post(self, request: Request) -> Response:  # noqa: ARG002
@@ -57,7 +58,7 @@ class TasksView(ListView):
         actor = self.actor
         fields = with_objects(actor, self.read(TaskBody), new=True)
         task = tasks.create(actor, fields, now=self.now)
-        response = task_answer(task, 201)
+        response = task_answer(task, actor, 201)
         response["Location"] = f"/api/tasks/{task.pk}"
         return response
 
@@ -66,7 +67,7 @@ class TaskView(ApiView):
     @extend_schema(operation_id="tasks_read", responses=TaskSerializer)
     def get(self, request: Request, task_id: int) -> Response:  # noqa: ARG002
         """One task. Its `ETag` serves a later edit with `If-Match`."""
-        return task_answer(find_task(self.actor, task_id))
+        return task_answer(find_task(self.actor, task_id), self.actor)
 
     @extend_schema(
         operation_id="tasks_change", parameters=[IF_MATCH], request=TaskBody, responses={200: TaskSerializer, **STALE}
@@ -94,14 +95,14 @@ class TaskView(ApiView):
         actor = self.actor
         task = find_task(actor, task_id)
         expected = expected_tag(request, task)
-        reader = TaskBody(data=_without_engine_fields(request.data, task), partial=not defaults)
+        reader = TaskBody(data=_without_engine_fields(request.data, task, actor), partial=not defaults)
         reader.is_valid(raise_exception=True)
         fields = with_objects(actor, {**defaults, **reader.validated_data}, new=False)
         if "schedule" in fields and not fields["schedule"] and tasks.short_schedule(task) is None:
             # Several schedules, or one that is no cron, read as null: sent back, it must not touch them.
             del fields["schedule"]
         tasks.update(actor, task, fields, now=self.now, expected=expected)
-        return task_answer(find_task(actor, task_id))
+        return task_answer(find_task(actor, task_id), actor)
 
 
 def _defaults() -> dict[str, Any]:
@@ -112,10 +113,10 @@ def _defaults() -> dict[str, Any]:
     return values | {"pool": DEFAULT_POOL, "resources": {}, "schedule": None}
 
 
-def _without_engine_fields(data: Any, task: Task) -> Any:
+def _without_engine_fields(data: Any, task: Task, actor: Actor) -> Any:
     if not isinstance(data, dict) or not any(name in data for name in ENGINE_FIELDS):
         return data
-    current = render_task(task)
+    current = render_task(task, actor)
     changed = {
         name: _("This field is read-only.")
         for name in ENGINE_FIELDS

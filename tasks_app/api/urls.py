@@ -10,6 +10,7 @@ from tasks_app.api.backfills import (
 from tasks_app.api.calendars import CalendarCheckView, CalendarsView, CalendarView
 from tasks_app.api.dependencies import DependenciesView, DependencyView, GraphView
 from tasks_app.api.fires import FiresView
+from tasks_app.api.members import GroupMembersView, GroupMemberView, MembersView, MemberView
 from tasks_app.api.pools import PoolsView, PoolView
 from tasks_app.api.projects import ProjectsView, ProjectView
 from tasks_app.api.resources import ResetView, ResourcesView, ResourceView, TripView
@@ -43,6 +44,10 @@ from tasks_app.api.tasks import TasksView, TaskView
 urlpatterns = routes(
     ("projects", ProjectsView),
     ("projects/<int:project_id>", ProjectView),
+    ("projects/<int:project_id>/members", MembersView),
+    ("projects/<int:project_id>/members/<str:username>", MemberView),
+    ("projects/<int:project_id>/groups", GroupMembersView),
+    ("projects/<int:project_id>/groups/<int:group_id>", GroupMemberView),
     ("pools", PoolsView),
     ("pools/<int:pool_id>", PoolView),
     ("calendars", CalendarsView),

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
@@ -55,6 +56,12 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "api/auth/keys"): {"name": "k"},
     ("POST", "api/auth/worker-keys"): {"name": "k", "pools": ["default"]},
     ("POST", "api/projects"): {"name": "new"},
+    ("POST", "api/projects/<int:project_id>/members"): {"user": "charlie", "role": "viewer"},
+    ("POST", "api/projects/<int:project_id>/groups"): {"group": "ops", "role": "viewer"},
+    ("POST", "api/users"): {"username": "new"},
+    ("PATCH", "api/users/<int:user_id>"): {"email": "new@example.org"},
+    ("POST", "api/groups"): {"name": "new"},
+    ("PATCH", "api/groups/<int:group_id>"): {"name": "renamed"},
     ("POST", "api/pools"): {"name": "new"},
     ("POST", "api/calendars"): {"name": "new", "project": "analytics"},
     ("PATCH", "api/calendars/<int:calendar_id>"): {"description": "changed"},
@@ -93,8 +100,20 @@ LEAST_ROLE = {
     ("POST", "api/runs/<int:run_id>/release"): "operator",
     ("POST", "api/runs/<int:run_id>/hold"): "operator",
     ("POST", "api/runs/<int:run_id>/unhold"): "operator",
+    ("POST", "api/projects/<int:project_id>/members"): "admin",
+    ("DELETE", "api/projects/<int:project_id>/members/<str:username>"): "admin",
+    ("POST", "api/projects/<int:project_id>/groups"): "admin",
+    ("DELETE", "api/projects/<int:project_id>/groups/<int:group_id>"): "admin",
 }
-ADMINISTRATORS_READ = {("GET", "api/audit"), ("GET", "api/auth/worker-keys"), ("GET", "api/settings")}
+ADMINISTRATORS_READ = {
+    ("GET", "api/audit"),
+    ("GET", "api/auth/worker-keys"),
+    ("GET", "api/settings"),
+    ("GET", "api/users"),
+    ("GET", "api/groups"),
+}
+# What is there for administrators of the installation alone: to others it does not even exist.
+HIDDEN = {"api/users/<int:user_id>", "api/users/<int:user_id>/invitation", "api/groups/<int:group_id>"}
 
 
 def walk() -> Iterator[tuple[str, str]]:
@@ -122,12 +141,14 @@ READS = [address for address in ADDRESSES if address[0] == "GET" and address[1] 
 
 
 @pytest.fixture
-def objects(make_task, alice):
+def objects(make_task, alice, project):
     """One object of each kind in alice's project, by the name that it has in the routes."""
     from access_app import services, worker_keys
     from workers_app.models import Worker
 
     now, system = datetime.now(UTC), system_actor()
+    group = Group.objects.create(name="ops")
+    grant(group, "viewer", project)
     task, other, third = make_task("one"), make_task("two"), make_task("three")
     run, _new = runs.trigger(system, task, runs.Request(), now=now)
     schedule = schedules.create(system, task, {"expression": "0 2 * * *"}, now=now)
@@ -151,13 +172,16 @@ def objects(make_task, alice):
         "resource_id": Resource.objects.create(name="api", breaker_failures=3).pk,
         "key_id": key.pk,
         "worker_id": worker.pk,
+        "username": "alice",
+        "user_id": alice.pk,
+        "group_id": group.pk,
         "worker_key_id": worker_keys.create(system, name="k", pools=[task.pool], now=now)[0].pk,
     }
 
 
 def filled(route: str, objects: dict[str, Any]) -> str:
     for name, value in objects.items():
-        for kind in ("int", "uuid"):
+        for kind in ("int", "uuid", "str"):
             route = route.replace(f"<{kind}:{name}>", str(value))
     assert "<" not in route, route
     return f"/{route}"
@@ -214,7 +238,7 @@ def test_each_write_needs_its_role_and_no_less(api, project, charlie, objects, m
         grant(charlie, role, project)
         before = everything()[:4]
         response = ask(api(charlie), method, route, objects)
-        assert response.status_code == (404 if "key_id" in route else 403), (role, response.content)
+        assert response.status_code == (404 if "key_id" in route or route in HIDDEN else 403), (role, response.content)
         assert everything()[:4] == before
     if least is not None:
         grant(charlie, least, project)
@@ -237,6 +261,8 @@ def test_a_viewer_reads_everything_but_the_audit_trail(api, alice, objects, meth
     response = ask(api(alice, "viewer"), method, route, objects)
     if (method, route) in ADMINISTRATORS_READ:
         is_problem(response, 403)
+    elif route in HIDDEN:
+        is_problem(response, 404)
     elif route == "health/ready":
         assert response.status_code == 503
     else:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from access_app.actors import user_actor
+from access_app.grants import grant_role
 from access_app.models import AuditEntry
 from access_app.roles import Role, role_in
-from access_app.services import grant_role
 from tasks_app.errors import InvalidInput, NotFound, PermissionRefused
 from tests.tasks_app.command_line import refused, run_command
 from tests.tasks_app.making import NOW

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from access_app.actors import user_actor
+from access_app.grants import grant_role, revoke_role
 from access_app.models import AuditEntry
 from access_app.roles import Role, role_in
-from access_app.services import grant_role, revoke_role
 from tasks_app.errors import NotFound, PermissionRefused, WrongState
 from tasks_app.models import Project
 from tasks_app.queries import tasks_visible_to

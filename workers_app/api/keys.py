@@ -46,7 +46,7 @@ class WorkerKeysView(ListView):
     @extend_schema(operation_id="worker_keys_list", responses=WorkerKeySerializer(many=True))
     def get(self, request: Request) -> Response:  # noqa: ARG002
         """All worker keys, newest first, revoked ones too. For administrators of the installation."""
-        require_everywhere(self.actor, Verb.MANAGE)
+        require_everywhere(self.actor, Verb.MANAGE_WORKERS)
         return self.page(worker_keys.keys_visible_to(self.actor), rendered_by(WorkerKeySerializer))
 
     @extend_schema(operation_id="worker_keys_create", request=WorkerKeyBody, responses={201: NewWorkerKeySerializer})
@@ -54,7 +54,7 @@ class WorkerKeysView(ListView):
         """Create a worker key. Its text is in this answer and nowhere else."""
         actor = self.actor
         # Before the body is judged: what pools there are is not for everybody to try out.
-        require_everywhere(actor, Verb.MANAGE)
+        require_everywhere(actor, Verb.MANAGE_WORKERS)
         given = self.read(WorkerKeyBody)
         key, token = worker_keys.create(actor, name=given["name"], pools=pools_named(given["pools"]), now=self.now)
         shown = {**WorkerKeySerializer(key).data, "key": token}

@@ -76,7 +76,7 @@ class Command(SchedulerCommand):
         if options["wait"]:
             self._wait(backfill)
         if options["json"]:
-            self.print_json(render_backfills([backfill])[0])
+            self.print_json(render_backfills([backfill], actor)[0])
         if options["wait"]:
             _judge(backfill)
 
