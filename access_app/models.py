@@ -10,6 +10,19 @@ from django.utils.translation import gettext_lazy as _
 from knox.models import AbstractAuthToken, AuthTokenManager
 
 from access_app.roles import Role
+from access_app.secret_models import Secret
+
+__all__ = [
+    "ApiKey",
+    "AuditAnchor",
+    "AuditEntry",
+    "AuditHead",
+    "AuditLink",
+    "AuditPending",
+    "RuntimeSetting",
+    "Secret",
+    "WorkerKey",
+]
 
 
 class ApiKey(AbstractAuthToken):

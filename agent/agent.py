@@ -12,7 +12,9 @@ renew its lease in time: by then its runs are about to be given to others. The p
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
+import html
 import json
 import logging
 import os
@@ -31,14 +33,15 @@ import tempfile
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-VERSION = "1"
+VERSION = "2"
 MARK = "SCHEDULER_WORKER"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 REQUEST_SECONDS = 10.0
@@ -251,6 +254,160 @@ def has_ended(pid: int) -> bool:
         return True
 
 
+# --- secrets ----------------------------------------------------------------------------------------------------------
+
+MASK = "***"
+# What is shorter is a word or a number that stands everywhere.
+LEAST_BYTES = 6
+# base64(1), openssl and MIME break lines after so many characters.
+_WRAPS = (64, 76)
+# A line without an end is looked at when so much of it has come.
+_MOST_HELD = 64 * 1024
+_MASK = MASK.encode()
+_HEX = re.compile("%[0-9A-F]{2}")
+
+
+class Masks:
+    """The forms of some values, such as base64. As access_app/masking.py on the server has them, which says why."""
+
+    def __init__(self, values: Iterable[str]) -> None:
+        found = {form for value in values for form in _forms(value)}
+        self._forms = tuple(sorted((form for form in found if len(form) >= LEAST_BYTES), key=len, reverse=True))
+        # How much of a stream may be the beginning of something that is not whole yet.
+        self.reach = max((len(form) for form in self._forms), default=1) - 1
+
+    def __bool__(self) -> bool:
+        return bool(self._forms)
+
+    def data(self, data: bytes) -> bytes:
+        """The bytes with every form replaced."""
+        return self.replaced(data, self.spans(data), len(data))[0]
+
+    def text(self, text: str) -> str:
+        raw = text.encode("utf-8", "surrogatepass")
+        spans = self.spans(raw)
+        return self.replaced(raw, spans, len(raw))[0].decode("utf-8", "surrogatepass") if spans else text
+
+    def spans(self, data: bytes) -> list[tuple[int, int]]:
+        """Where forms are, in order; those that overlap are one."""
+        found: list[tuple[int, int]] = []
+        for form in self._forms:
+            start = data.find(form)
+            while start >= 0:
+                found.append((start, start + len(form)))
+                start = data.find(form, start + 1)
+        return _merged(found) if found else found
+
+    @staticmethod
+    def replaced(data: bytes, spans: Iterable[tuple[int, int]], upto: int, covered: int = 0) -> tuple[bytes, int]:
+        """The first `upto` bytes with the spans replaced, and how many bytes after them belong to a span that began
+        before. The first `covered` bytes were replaced already."""
+        parts, end = [], 0
+        for start, stop in _merged([(0, covered), *spans]) if covered else spans:
+            if start >= upto:
+                break
+            parts.append(data[end:start])
+            if not (covered and start == 0):
+                parts.append(_MASK)
+            end = stop
+        parts.append(data[end:upto])
+        return b"".join(parts), max(end - upto, 0)
+
+
+class MaskedStream:
+    """One stream of bytes, cut anywhere, with every form replaced. A line is passed on when it is whole; of one without
+    an end only as much is kept back as a form can be long, once more has come than is worth waiting for."""
+
+    def __init__(self, masks: Masks) -> None:
+        self._masks = masks
+        self._held = bytearray()
+        # How much at the beginning of what is held was replaced already.
+        self._covered = 0
+        self._most = masks.reach + _MOST_HELD
+
+    def feed(self, data: bytes) -> bytes:
+        """Take raw bytes; gives what can be passed on by now."""
+        end = data.rfind(b"\n") + 1
+        if end:
+            whole = bytes(self._held) + data[:end]
+            passed, _rest = self._masks.replaced(whole, self._masks.spans(whole), len(whole), self._covered)
+            self._held[:] = data[end:]
+            self._covered = 0
+        else:
+            passed = b""
+            self._held += data
+        return passed + self._shortened() if len(self._held) > self._most else passed
+
+    def finish(self) -> bytes:
+        """What is left, at the end of the stream."""
+        held, covered = bytes(self._held), self._covered
+        self._held.clear()
+        self._covered = 0
+        return self._masks.replaced(held, self._masks.spans(held), len(held), covered)[0]
+
+    def _shortened(self) -> bytes:
+        held = bytes(self._held)
+        upto = len(held) - self._masks.reach
+        passed, self._covered = self._masks.replaced(held, self._masks.spans(held), upto, self._covered)
+        self._held[:] = held[upto:]
+        return passed
+
+
+def _forms(value: str) -> Iterator[bytes]:
+    yield from _encoded(value)
+    for line in value.splitlines():
+        if (stripped := line.strip()) != value:
+            yield from _encoded(stripped)
+    try:
+        password = urllib.parse.urlsplit(value).password
+    except ValueError:
+        password = None
+    if password:
+        # Of a connection, which is shown without it or in other words.
+        yield from _encoded(password)
+        yield from _encoded(urllib.parse.unquote(password))
+
+
+def _encoded(value: str) -> Iterator[bytes]:
+    if len(value.encode()) < LEAST_BYTES:
+        return
+    quoted = {urllib.parse.quote(value, safe=safe) for safe in ("/", "", "!'()*")} | {urllib.parse.quote_plus(value)}
+    texts = {value, *quoted, *(_HEX.sub(lambda found: found[0].lower(), text) for text in quoted)}
+    texts |= {repr(value)[1:-1], html.escape(value), value.replace("'", "'\\''"), value.replace("'", "'\"'\"'")}
+    for ascii_only in (True, False):
+        escaped = json.dumps(value, ensure_ascii=ascii_only)[1:-1]
+        texts |= {escaped, escaped.replace("/", "\\/"), json.dumps(escaped, ensure_ascii=ascii_only)[1:-1]}
+    yield from (text.encode() for text in texts if "\n" not in text and "\r" not in text)
+    raw = value.encode()
+    yield raw.hex().encode()
+    yield raw.hex().upper().encode()
+    yield from _base64(raw)
+
+
+def _base64(raw: bytes) -> Iterator[bytes]:
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        for data in (raw, raw + b"\n"):
+            whole = encode(data)
+            yield whole
+            for width in _WRAPS if len(whole) > min(_WRAPS) else ():
+                yield from (whole[start : start + width] for start in range(0, len(whole), width))
+        # In the middle of something longer, such as user:password: the characters that are the value's alone.
+        for before in range(3):
+            first, last = -(-before * 8 // 6), (before + len(raw)) * 8 // 6
+            yield encode(bytes(before) + raw)[first:last]
+
+
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    spans.sort()
+    merged: list[tuple[int, int]] = []
+    for start, end in spans:
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((start, end))
+    return merged
+
+
 # --- output -----------------------------------------------------------------------------------------------------------
 
 
@@ -261,8 +418,10 @@ class Output:
     and comes at the end behind a line that says how much was left out.
     """
 
-    def __init__(self, cap: int, line_bytes: int) -> None:
+    def __init__(self, cap: int, line_bytes: int, masks: Masks | None = None) -> None:
         self._lock = threading.Lock()
+        self._masks = masks
+        self._masked: dict[str, MaskedStream] = {}
         self._line_bytes = line_bytes
         self._head_left = cap // 2
         self._tail_most = cap - cap // 2
@@ -282,15 +441,22 @@ class Output:
     def feed(self, stream: str, data: bytes) -> None:
         """Take raw bytes of a stream; lines may be cut anywhere."""
         with self._lock:
-            if stream == "stdout":
-                self._watch_result(data)
-            while data and self._head_left > 0:
-                piece, newline, data = data.partition(b"\n")
-                self._extend(stream, piece)
-                if newline:
-                    self._into_head(clock(), stream, self._whole(stream))
-            if data:
-                self._into_tail(stream, data)
+            if self._masks is not None:
+                if stream not in self._masked:
+                    self._masked[stream] = MaskedStream(self._masks)
+                data = self._masked[stream].feed(data)
+            self._take(stream, data)
+
+    def _take(self, stream: str, data: bytes) -> None:
+        if stream == "stdout":
+            self._watch_result(data)
+        while data and self._head_left > 0:
+            piece, newline, data = data.partition(b"\n")
+            self._extend(stream, piece)
+            if newline:
+                self._into_head(clock(), stream, self._whole(stream))
+        if data:
+            self._into_tail(stream, data)
 
     def note(self, text: str) -> None:
         """Add a line of our own."""
@@ -306,6 +472,8 @@ class Output:
             if self._closed:
                 return
             self._closed = True
+            for stream, masked in self._masked.items():
+                self._take(stream, masked.finish())
             self._watch_result(b"\n")
             lines = list(self._tail_lines())
             lines += [(clock(), stream, self._whole(stream)) for stream in list(self._partial)]
@@ -444,7 +612,9 @@ class Run:
     def __init__(self, agent: Agent, spec: Json) -> None:
         self._agent, self.spec = agent, spec
         self.pair: tuple[int, int] = (spec["id"], spec["attempt"])
-        self.output = Output(spec["output_bytes"], spec["line_bytes"])
+        environment = spec["environment"]
+        self._masks = Masks(environment[name] for name in spec.get("secrets", ()))
+        self.output = Output(spec["output_bytes"], spec["line_bytes"], self._masks or None)
         self.how: str | None = None
         self._lock, self._sending = threading.Lock(), threading.Lock()
         self._reader, self._writer = os.pipe()
@@ -482,10 +652,10 @@ class Run:
         try:
             facts = self._execute()
         except Broken as error:
-            facts = {"failure": error.kind, "detail": str(error)[:1000]}
+            facts = {"failure": error.kind, "detail": self._masks.text(str(error))[:1000]}
         except Exception as error:
             log.exception("run %s attempt %s", *self.pair)
-            facts = {"failure": "internal", "detail": f"{type(error).__name__}: {error}"[:1000]}
+            facts = {"failure": "internal", "detail": self._masks.text(f"{type(error).__name__}: {error}")[:1000]}
         with self._lock:
             os.close(self._reader)
             os.close(self._writer)

@@ -10,6 +10,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from console_app.forms import MONO, ParamsField, PriorityField
+from console_app.secret_form import SecretsField
 from tasks_app import never_retry
 from tasks_app.dependencies import TriggerRule
 from tasks_app.errors import InvalidInput
@@ -87,6 +88,12 @@ class TaskForm(forms.Form):
             "A JSON object; a run may override single names. {{ upstream.load.rows }}, {{ nominal_date }} and other"
             " macros are replaced when it starts."
         ),
+    )
+    secrets = SecretsField(
+        label=_("Secrets"),
+        required=False,
+        max_length=4000,
+        help_text=_("Names of secrets that a run gets as variables; VARIABLE=NAME where the variable is to differ."),
     )
     schedule = forms.CharField(
         label=_("Schedule"),

@@ -27,6 +27,7 @@ from tasks_app.models import Run
 from tasks_app.pauses import pause_at
 from tasks_app.states import TERMINAL, RunState
 from workers_app.models import Worker, WorkerState
+from workers_app.secrets_of_runs import why_not
 
 SHARED = (
     "overlap",
@@ -89,6 +90,7 @@ def _waiting(run: Run, now: datetime, visible: QuerySet[Run]) -> Iterator[Gate]:
     own = [_state(run), _hold(run), _due(run, now), _start_deadline(run, now)]
     own += [_upstream(run, visible), _period(run), _pause(run, now)]
     yield from own
+    yield from _secrets(run)
     lane = lane_of(run)
     room = measure([lane], now, lock=False)
     shared = list(_shared(run, lane, room, selection, visible, now))
@@ -99,6 +101,7 @@ def _waiting(run: Run, now: datetime, visible: QuerySet[Run]) -> Iterator[Gate]:
 
 def _queued(run: Run, now: datetime, visible: QuerySet[Run]) -> Iterator[Gate]:
     yield _state(run)
+    yield from _secrets(run)
     if run.target_id is None:
         yield _worker(run, run.pool_id, run.pool.name, visible, now)
         return
@@ -170,6 +173,15 @@ def _pause(run: Run, now: datetime) -> Gate:
     reason = run.task.paused_reason
     text = _("Its task is paused: %(reason)s") % {"reason": reason} if reason else _("Its task is paused.")
     return Gate("pause", False, text, estimate_at=run.task.paused_until)
+
+
+def _secrets(run: Run) -> Iterator[Gate]:
+    """Of a run that needs some. It is not kept back without them: it fails as soon as a worker takes it."""
+    if run.version.secrets:
+        run.version.task = run.task
+        missing = why_not(run.version)
+        text = _("It will fail: %(why)s") % {"why": missing} if missing else _("It can have its secrets.")
+        yield Gate("secrets", not missing, text)
 
 
 # --- gates that runs share --------------------------------------------------------------------------------------------

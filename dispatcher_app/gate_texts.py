@@ -29,6 +29,7 @@ def label(gate: str) -> str:
         "upstream": _("Upstream"),
         "period": _("Period"),
         "pause": _("Pause"),
+        "secrets": _("Secrets"),
         "overlap": _("Slots of the task"),
         "key": _("Concurrency key"),
         "pool": _("Pool"),

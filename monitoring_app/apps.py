@@ -7,4 +7,4 @@ class MonitoringConfig(AppConfig):
     verbose_name = _("Monitoring")
 
     def ready(self) -> None:
-        from monitoring_app import checks  # noqa: F401  (registers itself)
+        from monitoring_app import checks, checks_of_secrets  # noqa: F401  (they register themselves)

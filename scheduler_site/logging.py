@@ -4,8 +4,25 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import structlog
+
+_filters: list[Callable[[str], str]] = []
+
+
+def add_filter(text_filter: Callable[[str], str]) -> None:
+    """Have every line of the log go through `text_filter` as the last thing, tracebacks and all."""
+    if text_filter not in _filters:
+        _filters.append(text_filter)
+
+
+def _filtered(_logger: object, _method: str, rendered: Any) -> str:
+    text: str = rendered
+    for text_filter in _filters:
+        text = text_filter(text)
+    return text
 
 
 def configure_logging(log_format: str, level: str) -> None:
@@ -41,7 +58,8 @@ def configure_logging(log_format: str, level: str) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[*final, renderer]))
+    final += [renderer, _filtered]
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -45,6 +45,8 @@ def _secret_key() -> str:
 SECRET_KEY = _secret_key()
 # Earlier keys that are still believed; what is signed anew is signed with SECRET_KEY.
 SECRET_KEY_FALLBACKS: list[str] = env.list("SCHEDULER_SECRET_KEY_FALLBACKS", [])
+# The first encrypts what the database may not know, all of them decrypt it.
+SCHEDULER_ENCRYPTION_KEYS: list[str] = env.list("SCHEDULER_ENCRYPTION_KEYS", [])
 ALLOWED_HOSTS: list[str] = env.list(
     "SCHEDULER_ALLOWED_HOSTS", [] if PRODUCTION else ["127.0.0.1", "localhost", "[::1]"]
 )

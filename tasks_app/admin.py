@@ -19,6 +19,7 @@ from access_app.roles import Verb, allows, project_ids_with, role_in
 from tasks_app import (
     admin_calendars,  # noqa: F401  (registers its pages)
     admin_runs,  # noqa: F401  (registers its pages)
+    admin_secrets,  # noqa: F401  (registers its page)
     queries,
 )
 from tasks_app.admin_forms import DependencyForm, ProjectForm, ScheduleForm, TaskForm

@@ -44,6 +44,13 @@ class TaskForm(ServiceForm):
     params = forms.JSONField(
         label=_("parameters"), required=False, initial=dict, decoder=_StrictDecoder, help_text=_("A JSON object.")
     )
+    secrets = forms.JSONField(
+        label=_("secrets"),
+        required=False,
+        initial=dict,
+        decoder=_StrictDecoder,
+        help_text=_("A JSON object: names of secrets by the variable that a run gets each in."),
+    )
     timeout_seconds = forms.IntegerField(label=_("timeout in seconds"), initial=3600, min_value=1)
     retry_count = forms.IntegerField(label=_("retries"), initial=0, min_value=0)
     retry_delay_seconds = forms.IntegerField(label=_("first retry after seconds"), initial=10, min_value=0)
@@ -98,6 +105,10 @@ class TaskForm(ServiceForm):
     def clean_params(self) -> Any:
         params = self.cleaned_data["params"]
         return {} if params is None else params
+
+    def clean_secrets(self) -> Any:
+        names = self.cleaned_data["secrets"]
+        return {} if names is None else names
 
     def clean_never_retry(self) -> Any:
         rules = self.cleaned_data["never_retry"]

@@ -54,7 +54,10 @@ _SQL_SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
     "properties": {
-        "connection": {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,63}$"},
+        "connection": {
+            "type": "string",
+            "pattern": r"^([a-z][a-z0-9_]{0,63}|\$\{secret:[A-Za-z_][A-Za-z0-9_]{0,63}\})$",
+        },
         "values": {"type": ["object", "array"]},
         "max_rows": {"type": "integer", "minimum": 0, "maximum": 1000},
         "autocommit": {"type": "boolean"},

@@ -11,6 +11,7 @@ from django.db import connection
 from django.db.models import Count, Model, Q, QuerySet
 
 from access_app.actors import Actor
+from access_app.models import Secret
 from access_app.roles import visible_project_ids
 from tasks_app import rowset
 from tasks_app.errors import NotFound
@@ -52,6 +53,11 @@ def backfills_visible_to(actor: Actor) -> QuerySet[Backfill]:
 
 def runs_visible_to(actor: Actor) -> QuerySet[Run]:
     return _in_projects(Run.objects.select_related("task", "version"), actor, "task__project")
+
+
+def secrets_visible_to(actor: Actor) -> QuerySet[Secret]:
+    """What is known of secrets, for whoever sees their project. Their values are for runs alone."""
+    return _in_projects(Secret.objects.select_related("project").prefetch_related("tasks"), actor, "project")
 
 
 def get_visible(rows: QuerySet[M], pk: int | str) -> M:

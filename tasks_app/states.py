@@ -64,4 +64,5 @@ class Reason(StrEnum):
     START_DEADLINE = "start_deadline"
     BACKFILL = "backfill"
     INVALID_MACRO = "invalid_macro"
+    SECRET_UNAVAILABLE = "secret_unavailable"  # noqa: S105  (a reason)
     INTERNAL = "internal"

@@ -73,6 +73,7 @@ def test_the_server_ends_a_session_that_stands_still_in_a_transaction_or_has_los
 
 def test_production_does_not_start_without_the_hosts_it_answers_for():
     production = {"SCHEDULER_ENV": "production", "SCHEDULER_SECRET_KEY": "k" * 60}
+    production["SCHEDULER_ENCRYPTION_KEYS"] = "0123456789abcdef" * 2
     refused = check(**production)
     assert refused.returncode != 0 and "SCHEDULER_ALLOWED_HOSTS is empty" in refused.stderr
     assert check(**production, SCHEDULER_ALLOWED_HOSTS="scheduler.example").returncode == 0

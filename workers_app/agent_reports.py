@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from django.db.models import F, Max
 from django.utils.translation import gettext as _
 
+from access_app.masking import Masks
 from tasks_app import rowset, transitions
 from tasks_app.errors import InvalidInput, SchedulerError
 from tasks_app.models import Run, RunOutput
@@ -32,6 +33,7 @@ from workers_app.models import Worker
 from workers_app.outcomes import outcome_of
 from workers_app.output import STDERR, STDOUT, SYSTEM, OutputSink, Row, store
 from workers_app.processes import Ended
+from workers_app.secrets_of_runs import NOTHING, given_to
 
 STREAMS = (STDOUT, STDERR, SYSTEM)
 # An agent keeps to the cap of a run by itself; what goes this far beyond it in the table is no honest agent's.
@@ -112,7 +114,7 @@ def write_output(
             return stored
         if _stored_bytes(run) > MOST_STORED * settings.SCHEDULER_OUTPUT_BYTES:
             raise OutputFull
-        store(_rows(run, stored, fresh, truncated and stored == offset, now))
+        store(_rows(run, stored, fresh, truncated and stored == offset, now, _masks(run)))
         return stored + len(fresh)
 
 
@@ -135,7 +137,7 @@ def finish(worker: Worker, run_id: int, end: End, *, now: datetime) -> str:
 
 
 def _locked(worker: Worker, run_id: int, attempt: int) -> Run:
-    rows = Run.objects.select_for_update(of=("self",), no_key=True)
+    rows = Run.objects.select_for_update(of=("self",), no_key=True).select_related("version__task")
     run = rows.filter(pk=run_id, worker_id=worker.pk, attempt=attempt, state=RunState.RUNNING).first()
     if run is None:
         raise NotYours
@@ -161,8 +163,17 @@ def _stored_bytes(run: Run) -> int:
         return int(cursor.fetchone()[0])
 
 
-def _rows(run: Run, first: int, lines: Sequence[Line], truncated: bool, now: datetime) -> list[Row]:
-    kept = [(_at(line, now), line.stream, _text(line.text)) for line in lines]
+def _masks(run: Run) -> Masks | None:
+    """Agents mask what they send; this is for one that does not."""
+    version = run.version
+    claimed = Claimed(run.pk, run.attempt, run.task_id, run.version_id, None, {})
+    return given_to([claimed], {version.pk: version}).get(run.pk, NOTHING).masks
+
+
+def _rows(
+    run: Run, first: int, lines: Sequence[Line], truncated: bool, now: datetime, masks: Masks | None
+) -> list[Row]:
+    kept = [(_at(line, now), line.stream, _text(masks.text(line.text) if masks else line.text)) for line in lines]
     return [
         {
             "run_id": run.pk,
@@ -205,7 +216,7 @@ def _judged(run: Run, active: Active, end: End, now: datetime) -> Result:
     why = _why(run, active, end, now)
     if why is not None and why != TIMEOUT:
         active.control.end(why)
-    sink = OutputSink(run.pk, run.attempt)
+    sink = OutputSink(run.pk, run.attempt, active.job.masks)
     sink.feed(STDOUT, end.last_line.encode("utf-8", "surrogatepass"))
     sink.close()
     return result_of(Ended(end.exit_code, why), active.job, sink)

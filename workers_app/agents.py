@@ -241,6 +241,7 @@ def described(active: Active) -> dict[str, Any]:
         "executor": job.executor,
         "command": job.command,
         "environment": run_variables(job),
+        "secrets": sorted(job.secrets),
         "timeout_seconds": job.timeout_seconds,
         "kill_grace_seconds": KILL_GRACE_SECONDS.value,
         "output_bytes": settings.SCHEDULER_OUTPUT_BYTES,

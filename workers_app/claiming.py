@@ -13,6 +13,7 @@ from workers_app.jobs import Active, Job
 from workers_app.limits import Limits
 from workers_app.parameters import fill_in
 from workers_app.retries import first_starts, policy_of
+from workers_app.secrets_of_runs import NOTHING, Given, given_to
 
 
 def specs_of(version_ids: set[int]) -> dict[int, TaskVersion]:
@@ -28,13 +29,16 @@ def taken_up(claimed: Sequence[Claimed], specs: Mapping[int, TaskVersion], *, no
     """
     starts = first_starts(claimed, specs)
     params, failed = fill_in(claimed, specs)
-    return [
-        Active(_job(run, specs[run.version_id], params[run.id], starts.get(run.id, now)), refusal=failed.get(run.id))
-        for run in claimed
-    ]
+    given = given_to(claimed, specs)
+    taken = []
+    for run in claimed:
+        secrets = given.get(run.id, NOTHING)
+        job = _job(run, specs[run.version_id], params[run.id], starts.get(run.id, now), secrets)
+        taken.append(Active(job, refusal=failed.get(run.id) or secrets.refusal))
+    return taken
 
 
-def _job(run: Claimed, version: TaskVersion, params: dict[str, Any], first_started_at: datetime) -> Job:
+def _job(run: Claimed, version: TaskVersion, params: dict[str, Any], first_started_at: datetime, secrets: Given) -> Job:
     return Job(
         run_id=run.id,
         attempt=run.attempt,
@@ -56,4 +60,6 @@ def _job(run: Claimed, version: TaskVersion, params: dict[str, Any], first_start
             open_files=version.open_files_limit,
         ),
         alone=run.alone,
+        secrets=secrets.values,
+        masks=secrets.masks,
     )

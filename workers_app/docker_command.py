@@ -7,6 +7,7 @@ the command removes it by that name; where that was a kill of the whole worker, 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -29,6 +30,8 @@ log = structlog.get_logger("worker")
 _CLIENT = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "XDG_RUNTIME_DIR")
 _LABEL = "scheduler.run"
 _SECONDS = 60.0
+# What a line of a file of variables can hold: docker reads no longer ones, and drops a carriage return at the end.
+_LINE = re.compile(r"[^\r\n]{0,15000}")
 _ENGINE_FAILED, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
 
 
@@ -42,14 +45,17 @@ def run(wish: Wish, job: Job, control: Control, sink: OutputSink) -> Result:
         detail = f"The docker command takes no line breaks in variables: {', '.join(broken)}."
         return Result(RunState.FAILED, Reason.INVALID_PARAMETERS, detail, retryable=False)
     client = {name: os.environ[name] for name in _CLIENT if name in os.environ}
+    # No line of the file holds these: the client is told the name alone, and reads the value in its environment.
+    no_lines = {name: value for name, value in wish.secrets.items() if not _LINE.fullmatch(value)}
     ended: Result | None = None
     place = folder.of_run(job.run_id)
     reaper.bequeath(wish.name, [[*_command(), "kill", wish.name], [*_command(), "rm", "--force", wish.name]])
     try:
         # Nobody else can read in that folder; as arguments, `ps` would show the values to everybody.
         variables = place / "variables"
-        variables.write_text("".join(f"{name}={value}\n" for name, value in wish.env.items()), encoding="utf-8")
-        ended = run_command(_argv(wish, str(variables)), job, control, sink, client)
+        lines = {name: value for name, value in (wish.env | wish.secrets).items() if name not in no_lines}
+        variables.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="utf-8")
+        ended = run_command(_argv(wish, str(variables), list(no_lines)), job, control, sink, client | no_lines)
     finally:
         if ended is None or ended.state not in (RunState.SUCCEEDED, RunState.FAILED) or (ended.exit_code or 0) < 0:
             remove([wish.name])
@@ -65,9 +71,10 @@ def remove(names: Sequence[str]) -> None:
     _ask(["rm", "--force", *names])
 
 
-def _argv(wish: Wish, variables: str) -> list[str]:
+def _argv(wish: Wish, variables: str, names: Sequence[str]) -> list[str]:
     argv = [*_command(), "run", "--rm", "--init", "--name", wish.name, "--label", f"{_LABEL}={wish.run}"]
     argv += ["--pull", wish.pull, "--security-opt", "no-new-privileges", "--env-file", variables]
+    argv += [word for name in names for word in ("--env", name)]
     if wish.memory is not None:
         argv += ["--memory", str(wish.memory)]
     if wish.cpus is not None:

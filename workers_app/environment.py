@@ -26,7 +26,7 @@ def child_environment(job: Job) -> dict[str, str]:
 
 def run_variables(job: Job) -> dict[str, str]:
     """What a run is told of itself, wherever it is executed."""
-    env = about_run(job) | {f"PARAM_{name}": _flat(value) for name, value in job.params.items()}
+    env = {**job.secrets, **about_run(job), **{f"PARAM_{name}": _flat(value) for name, value in job.params.items()}}
     return {name: value.replace("\x00", "") for name, value in env.items()}
 
 

@@ -13,6 +13,7 @@ import structlog
 from django.db import Error as DatabaseFault
 from django.db import transaction
 
+from access_app.masking import known
 from tasks_app import transitions
 from tasks_app.models import Run, TaskVersion
 from tasks_app.moves import Outcome
@@ -138,6 +139,8 @@ class Execution:
         by_pair: dict[Pair, Active] = {}
         for active in jobs:
             by_pair[active.job.run_id, active.job.attempt] = self.active[active.job.run_id] = active
+            if active.job.masks is not None:
+                known.add(active.job.masks)
             if active.job.alone:
                 self._solitude.want(active.job.run_id)
         # popped: the same pair twice in one batch is one run, not two
@@ -209,7 +212,7 @@ class Execution:
                 return _broken(error)
 
     def _sink(self, active: Active) -> OutputSink:
-        active.sink = OutputSink(active.job.run_id, active.job.attempt)
+        active.sink = OutputSink(active.job.run_id, active.job.attempt, active.job.masks)
         return active.sink
 
     # --- finish -----------------------------------------------------------------------------------------------------
@@ -237,6 +240,8 @@ class Execution:
                 if self.active.get(active.job.run_id) is active:
                     del self.active[active.job.run_id]
                     self._solitude.give_up(active.job.run_id)
+                if active.job.masks is not None:
+                    known.discard(active.job.masks)
                 active.control.close()
 
     # --- what is known of durations ---------------------------------------------------------------------------------

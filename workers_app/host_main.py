@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from access_app.masking import known, masks_of
 from tasks_app.retry import exception_names
 from workers_app.offspring import Offspring
 
@@ -109,10 +110,10 @@ class Host:
     def serve(self) -> None:
         self._outbox.put(["ready"])
         for line in self._requests:
-            for place, name, params, limits in json.loads(line):
+            for place, name, params, limits, secrets in json.loads(line):
                 if not self._take_token():
                     break
-                with _limited(limits):
+                with _limited(limits), _given(secrets):
                     self._call(place, name, params)
                 self._offspring.end()
             peak = _peak_bytes()
@@ -182,6 +183,26 @@ def _limited(limits: list[tuple[int, int, int]]) -> Iterator[None]:
     finally:
         for which, both in before:
             resource.setrlimit(which, both)
+
+
+@contextlib.contextmanager
+def _given(secrets: dict[str, str]) -> Iterator[None]:
+    """With the secrets of a call among the variables, and hidden in what is logged here; the next call has its own."""
+    masks = masks_of(secrets.values())
+    before = {name: os.environ.get(name) for name in secrets}
+    os.environ.update(secrets)
+    if masks is not None:
+        known.add(masks)
+    try:
+        yield
+    finally:
+        if masks is not None:
+            known.discard(masks)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _output(value: Any) -> Any:

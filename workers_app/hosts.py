@@ -81,7 +81,10 @@ class Host:
     def feed(self, jobs: Sequence[Job]) -> None:
         """Hand over a pack; `frames` then tells what comes of it, by place in the pack. Raises HostDied."""
         self.calls += len(jobs)
-        calls = [[place, job.command, job.params, job.limits.of_system()] for place, job in enumerate(jobs)]
+        calls = [
+            [place, job.command, job.params, job.limits.of_system(), dict(job.secrets)]
+            for place, job in enumerate(jobs)
+        ]
         try:
             os.write(self._token, b"t" * len(jobs))
             data = (json.dumps(calls) + "\n").encode()

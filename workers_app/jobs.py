@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from access_app.masking import Masks
 from tasks_app.models import EndStep
 from tasks_app.retry import RetryPolicy
 from tasks_app.states import Reason, RunState
@@ -41,6 +42,9 @@ class Job:
     limits: Limits = field(default_factory=Limits)
     # No other run may be under way on the worker meanwhile.
     alone: bool = False
+    # Values by variable, and what hides them wherever something is told of the run.
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    masks: Masks | None = field(default=None, repr=False)
 
     @property
     def origin(self) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,9 +62,23 @@ class Cluster:
             base_url=settings.SCHEDULER_KUBERNETES_URL, verify=_trust(), trust_env=False, timeout=_TIMEOUT
         )
 
-    def create_job(self, body: dict[str, Any]) -> None:
+    def create_job(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The Job as it was made. Raises KubernetesError."""
+        return self._ask("POST", f"/apis/batch/v1/namespaces/{self._namespace}/jobs", json=body)
+
+    def create_secret(self, body: dict[str, Any]) -> None:
         """Raises KubernetesError."""
-        self._ask("POST", f"/apis/batch/v1/namespaces/{self._namespace}/jobs", json=body)
+        self._ask("POST", f"/api/v1/namespaces/{self._namespace}/secrets", json=body)
+
+    def own_secret(self, name: str, owner: dict[str, Any]) -> None:
+        """Let the cluster remove the Secret with its owner. Raises KubernetesError."""
+        path = f"/api/v1/namespaces/{self._namespace}/secrets/{name}"
+        patch = {"metadata": {"ownerReferences": [owner]}}
+        self._ask("PATCH", path, json=patch, headers={"Content-Type": "application/merge-patch+json"})
+
+    def delete_secret(self, name: str) -> None:
+        """Fine where it is gone. Raises KubernetesError."""
+        self._gone(f"/api/v1/namespaces/{self._namespace}/secrets/{name}", {})
 
     def jobs(self, selector: str) -> list[dict[str, Any]]:
         """Raises KubernetesError."""
@@ -114,9 +128,9 @@ class Cluster:
             if error.status != NOT_FOUND:
                 raise
 
-    def _ask(self, method: str, path: str, **rest: Any) -> dict[str, Any]:
+    def _ask(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **rest: Any) -> dict[str, Any]:
         try:
-            response = self._client.request(method, path, headers=self._headers(), **rest)
+            response = self._client.request(method, path, headers={**self._headers(), **(headers or {})}, **rest)
             if response.is_error:
                 raise KubernetesError(response.status_code, _message(response))
             answer: dict[str, Any] = response.json()

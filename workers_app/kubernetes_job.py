@@ -60,7 +60,7 @@ class _Attempt:
         grace: int | None = 0
         try:
             # Inside: where the answer got lost the Job may be there all the same.
-            self._cluster.create_job(job_body(self._wish, self._job))
+            self._create()
             result = self._watch()
             grace = None if result.state in (RunState.SUCCEEDED, RunState.FAILED) else self._grace()
             return result
@@ -70,6 +70,18 @@ class _Attempt:
             if self._follower is not None:
                 # The log ends with its pod.
                 self._follower.join(LAST_LINES_SECONDS)
+
+    def _create(self) -> None:
+        """Where there are secrets, they come first; the Job then owns them, so that they go with it whatever happens to
+        us."""
+        if self._wish.secrets:
+            # Of an attempt whose worker died before there was a Job.
+            self._cluster.delete_secret(self._wish.name)
+            self._cluster.create_secret(secret_body(self._wish))
+        job = self._cluster.create_job(job_body(self._wish, self._job))
+        if self._wish.secrets:
+            owner = {"apiVersion": "batch/v1", "kind": "Job", "name": self._wish.name, "uid": job["metadata"]["uid"]}
+            self._cluster.own_secret(self._wish.name, owner)
 
     def _grace(self) -> int:
         urgent = self._control.why in (Control.KILL, Control.LOST)
@@ -187,6 +199,8 @@ class _Attempt:
             self._cluster.delete_job(self._wish.name, grace=grace)
             if grace is not None:
                 self._wait_until_gone(self._wish.name)
+            if self._wish.secrets:
+                self._cluster.delete_secret(self._wish.name)
         except KubernetesError as error:
             log.error("could not remove a job", job=self._wish.name, error=str(error))
 
@@ -197,6 +211,16 @@ class _Attempt:
                 log.error("a pod does not end", job=name)
                 return
             time.sleep(0.2)
+
+
+def secret_body(wish: Wish) -> dict[str, Any]:
+    """The secrets of the run as the API takes them, under the name of the Job."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": wish.name, "labels": {RUN_LABEL: wish.run, "app.kubernetes.io/managed-by": "scheduler"}},
+        "stringData": dict(wish.secrets),
+    }
 
 
 def job_body(wish: Wish, job: Job) -> dict[str, Any]:
@@ -214,6 +238,8 @@ def job_body(wish: Wish, job: Job) -> dict[str, Any]:
     }
     if first:
         container["command"] = [first]
+    if wish.secrets:
+        container["envFrom"] = [{"secretRef": {"name": wish.name}}]
     labels = {RUN_LABEL: wish.run, "app.kubernetes.io/managed-by": "scheduler"}
     return {
         "apiVersion": "batch/v1",

@@ -31,6 +31,8 @@ def outcome_of(active: Active, result: Result, now: datetime) -> Outcome:
         outcome.retry_at = now if job.retry_on_lost else None
     elif result.state in (RunState.FAILED, RunState.TIMED_OUT):
         _decide(outcome, active, result, now)
+    if job.masks is not None:
+        outcome.detail, outcome.output = job.masks.text(outcome.detail), job.masks.json(outcome.output)
     return outcome
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 
+from access_app.masking import MaskedStream, Masks
 from tasks_app.models import RunOutput
 from tasks_app.run_output import MAX_BATCH_LINES
 from tasks_app.texts import storable, storable_json
@@ -24,11 +25,13 @@ class OutputSink:
 
     The first half of the cap is passed on at once; after that the newest output is kept back raw, up to the other half,
     and comes at the end behind a marker that says how much was left out. `last_json` is the object or list in the last
-    line of stdout, once closed.
+    line of stdout, once closed. Nothing that `masks` hide gets further than here.
     """
 
-    def __init__(self, run_id: int, attempt: int) -> None:
+    def __init__(self, run_id: int, attempt: int, masks: Masks | None = None) -> None:
         self.run_id, self.attempt = run_id, attempt
+        self._masks = masks
+        self._masked: dict[str, MaskedStream] = {}
         self._lock = threading.Lock()
         self._partial: dict[str, LineBuffer] = {}
         self._pending: list[Line] = []
@@ -49,17 +52,24 @@ class OutputSink:
     def feed(self, stream: str, data: bytes) -> None:
         """Take raw bytes of a stream; lines may be cut anywhere."""
         with self._lock:
-            if stream == STDOUT:
-                self._last.feed(data)
-            else:
-                self.last_words = (self.last_words + data[-LAST_WORDS:])[-LAST_WORDS:]
-            if self._head_left > 0:
-                data = self._fill_head(stream, data)
-            if data:
-                self._tail.add(stream, data)
+            if self._masks is not None:
+                masked = self._masked.get(stream) or self._masked.setdefault(stream, MaskedStream(self._masks))
+                data = masked.feed(data)
+            self._take(stream, data)
+
+    def _take(self, stream: str, data: bytes) -> None:
+        if stream == STDOUT:
+            self._last.feed(data)
+        else:
+            self.last_words = (self.last_words + data[-LAST_WORDS:])[-LAST_WORDS:]
+        if self._head_left > 0:
+            data = self._fill_head(stream, data)
+        if data:
+            self._tail.add(stream, data)
 
     def note(self, text: str) -> None:
         """Add a line of our own, such as why the run was ended."""
+        text = text if self._masks is None else self._masks.text(text)
         with self._lock:
             if not self._into_head(SYSTEM, storable(text)):
                 self._tail.add(SYSTEM, text.encode("utf-8", "replace") + b"\n")
@@ -67,6 +77,8 @@ class OutputSink:
     def close(self) -> None:
         """Take what has no newline at its end, then the tail."""
         with self._lock:
+            for stream, masked in self._masked.items():
+                self._take(stream, masked.finish())
             self._last.finish()
             for stream, buffer in self._partial.items():
                 if (rest := buffer.finish()) is not None and not self._into_head(stream, rest):

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db.models import F, Value
 from django.db.models.functions import Coalesce
 
-from tasks_app import executors, macros
+from tasks_app import executors, macros, secret_names
 from tasks_app.errors import InvalidInput
 from tasks_app.models import Run, RunDependency, TaskVersion
 from tasks_app.moves import Claimed
@@ -47,6 +47,7 @@ def fill_in(
     for run in wanted:
         try:
             filled = macros.expand(params[run.id], names[run.id])
+            _check_references(params[run.id], filled)
             executors.check_params(specs[run.version_id].executor, filled, most_bytes=executors.MAX_EXPANDED_BYTES)
         except macros.MacroError as error:
             failed[run.id] = _failure(Reason.INVALID_MACRO, error.message)
@@ -56,6 +57,12 @@ def fill_in(
         else:
             params[run.id] = filled
     return params, failed
+
+
+def _check_references(before: Params, after: Params) -> None:
+    """What comes from elsewhere must not choose which secrets are put where. Raises MacroError."""
+    if secret_names.count(after) != secret_names.count(before):
+        raise macros.MacroError("", "A macro would bring in a reference to a secret; write it where the macro stands.")
 
 
 def _failure(reason: Reason, problem: str) -> Result:

@@ -18,6 +18,7 @@ from access_app.api.fields import (
     TextField,
 )
 from tasks_app.api.routing_fields import RoutingBody
+from tasks_app.api.secret_bodies import SecretNamesField
 from tasks_app.api.shapes import _PRIORITY
 from tasks_app.dependencies import TriggerRule
 from tasks_app.errors import InvalidInput
@@ -84,6 +85,10 @@ class TaskBody(RoutingBody):
     executor = TextField(max_length=20, help_text="`shell`, `python`, `callable` or `http`.")
     command = TextField(max_length=100_000, allow_blank=True, trim_whitespace=False)
     params = ObjectField(required=False)
+    secrets = SecretNamesField(
+        required=False,
+        help_text=_("Secrets of the project by the variable that a run gets each in, or a list."),
+    )
     schedule = TextField(
         max_length=256,
         allow_null=True,

@@ -29,6 +29,7 @@ from tasks_app.api.runs import (
     UnholdView,
 )
 from tasks_app.api.schedules import PreviewView, ScheduleView, TaskSchedulesView
+from tasks_app.api.secrets import SecretsView, SecretView
 from tasks_app.api.task_verbs import (
     PauseView,
     ResumeView,
@@ -57,6 +58,8 @@ urlpatterns = routes(
     ("resources/<int:resource_id>", ResourceView),
     ("resources/<int:resource_id>/trip", TripView),
     ("resources/<int:resource_id>/reset", ResetView),
+    ("secrets", SecretsView),
+    ("secrets/<int:secret_id>", SecretView),
     ("tasks", TasksView),
     ("tasks/<int:task_id>", TaskView),
     ("tasks/<int:task_id>/trigger", TriggerView),

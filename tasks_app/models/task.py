@@ -137,6 +137,8 @@ class TaskVersion(models.Model):
     executor = models.CharField(_("executor"), max_length=20)
     command = models.TextField(_("command"), max_length=100_000)
     params = models.JSONField(_("parameters"), default=dict)
+    # {variable: name of a secret of the project}; never a value. See tasks_app.secret_names.
+    secrets = models.JSONField(_("secrets"), default=dict, blank=True)
     timeout_seconds = models.PositiveIntegerField(_("timeout in seconds"), default=3600)
     retry_count = models.PositiveSmallIntegerField(_("retries"), default=0)
     retry_delay_seconds = models.PositiveIntegerField(_("first retry after seconds"), default=10)

@@ -25,6 +25,7 @@ from tasks_app.models.run import RunType
 from tasks_app.models.schedule import ScheduleKind
 from tasks_app.planning import Firing, plan_runs
 from tasks_app.queries import get_visible
+from tasks_app.services import secrets
 from tasks_app.states import TERMINAL, RunState
 from tasks_app.wakeup import nudge
 
@@ -205,6 +206,7 @@ def _checked(task: Task, wish: Wish, now: datetime) -> Schedule:
     if not isinstance(version, TaskVersion):
         raise WrongState(_("The task is being deleted."))
     executors.check_params(version.executor, {**version.params, **wish.params})
+    secrets.check_run(wish.params)
     schedule = _schedule(task, wish)
     schedule.task = task
     if schedule.kind == ScheduleKind.FIXED_DELAY:

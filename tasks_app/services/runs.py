@@ -24,6 +24,7 @@ from tasks_app.models.run import RunType
 from tasks_app.models.task import PRIORITY_NAMES
 from tasks_app.planning import Firing, plan_runs
 from tasks_app.queries import get_visible
+from tasks_app.services import secrets
 from tasks_app.services.pauses import require_taking_runs
 from tasks_app.services.reruns import same_part
 from tasks_app.states import TERMINAL, RunState
@@ -169,6 +170,7 @@ def _firing(task: Task, request: Request, now: datetime) -> Firing:
     assert isinstance(version, TaskVersion)
     executors.check_params(version.executor, {**version.params, **_object(request.params)})
     executors.check_macros(request.params)
+    secrets.check_run(request.params)
     priority_number(request.priority)
     due_at = max(now, request.not_before) if request.not_before else now
     key = request.idempotency_key

@@ -16,7 +16,7 @@ from tasks_app import executors, transitions
 from tasks_app.errors import InvalidInput
 from tasks_app.models import Run, RunDependency, Schedule, Task, TaskVersion
 from tasks_app.models.schedule import ScheduleKind
-from tasks_app.services import schedules
+from tasks_app.services import schedules, secrets
 from tasks_app.services.locks import locked_task
 from tasks_app.services.pauses import pause, resume
 from tasks_app.services.resources import default_pool
@@ -54,6 +54,7 @@ VERSION_FIELDS = (
     "executor",
     "command",
     "params",
+    "secrets",
     "timeout_seconds",
     "retry_count",
     "retry_delay_seconds",
@@ -84,6 +85,7 @@ def create(actor: Actor, fields: dict[str, Any], *, now: datetime, paused: bool 
     task = Task(paused=paused, **{name: fields[name] for name in TASK_FIELDS if name in fields})
     version = TaskVersion(number=1, created_by=actor.user, **{n: fields[n] for n in VERSION_FIELDS if n in fields})
     _validate(task, version)
+    secrets.check_task(task, version)
     check_weight(task, now=now)
     with transaction.atomic():
         _save_unique(task, None)
@@ -120,6 +122,9 @@ def update(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime, e
                 setattr(task, name, fields[name])
         version = _next_version(actor, task, fields)
         _validate(task, version)
+        # A secret that went meanwhile is no fault of an edit of something else.
+        if before != before | {"secrets": version.secrets, "params": version.params, "project": task.project.name}:
+            secrets.check_task(task, version)
         if task.project.name != before["project"]:
             schedules.check_new_project(task)
         if (task.weight, task.pool_id) != allotted:
@@ -221,7 +226,7 @@ def _validate(task: Task, version: TaskVersion) -> None:
     check_limits(task, version)
     try:
         task.clean_fields(exclude=["version"])
-        version.clean_fields(exclude=["task", "params"])
+        version.clean_fields(exclude=["task", "params", "secrets"])
     except ValidationError as error:
         raise InvalidInput(**{name: list(texts) for name, texts in error.message_dict.items()}) from error
 

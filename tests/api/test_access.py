@@ -13,10 +13,10 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from access_app.actors import system_actor
-from access_app.models import AuditEntry
+from access_app.models import AuditEntry, Secret
 from access_app.roles import ROLE_ORDER, grant
 from tasks_app.models import Calendar, Resource, Run, Schedule, Task
-from tasks_app.services import backfills, calendars, dependencies, runs, schedules
+from tasks_app.services import backfills, calendars, dependencies, runs, schedules, secrets
 from tests.api.client import NOOP, is_problem
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -68,6 +68,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PATCH", "api/pools/<int:pool_id>"): {"description": "changed"},
     ("POST", "api/resources"): {"name": "new"},
     ("PATCH", "api/resources/<int:resource_id>"): {"description": "changed"},
+    ("POST", "api/secrets"): {"name": "NEW", "project": "analytics", "value": "a new value"},
+    ("PATCH", "api/secrets/<int:secret_id>"): {"value": "another value"},
 }
 # What must stand in the query, by the name of the object that it means.
 QUERIES = {("GET", "api/fires"): "?task=<int:task_id>"}
@@ -91,6 +93,9 @@ LEAST_ROLE = {
     ("POST", "api/calendars"): "editor",
     ("PATCH", "api/calendars/<int:calendar_id>"): "editor",
     ("DELETE", "api/calendars/<int:calendar_id>"): "editor",
+    ("POST", "api/secrets"): "admin",
+    ("PATCH", "api/secrets/<int:secret_id>"): "admin",
+    ("DELETE", "api/secrets/<int:secret_id>"): "admin",
     ("POST", "api/dependencies"): "editor",
     ("PATCH", "api/dependencies/<int:dependency_id>"): "editor",
     ("DELETE", "api/dependencies/<int:dependency_id>"): "editor",
@@ -170,6 +175,7 @@ def objects(make_task, alice, project):
         "pool_id": task.pool_id,
         "calendar_id": calendars.create(system, {"name": "c", "project": task.project}, now=now).pk,
         "resource_id": Resource.objects.create(name="api", breaker_failures=3).pk,
+        "secret_id": secrets.create(system, {"project": task.project, "name": "S", "value": "value"}, now=now).pk,
         "key_id": key.pk,
         "worker_id": worker.pk,
         "username": "alice",
@@ -193,7 +199,9 @@ def ask(client: Any, method: str, route: str, objects: dict[str, Any]) -> Any:
 
 
 def everything() -> list[Any]:
-    return [list(model.objects.order_by("pk").values()) for model in (Task, Schedule, Run, Calendar, AuditEntry)]
+    return [
+        list(model.objects.order_by("pk").values()) for model in (Task, Schedule, Run, Calendar, Secret, AuditEntry)
+    ]
 
 
 def test_the_walk_goes_everywhere():
@@ -236,10 +244,10 @@ def test_each_write_needs_its_role_and_no_less(api, project, charlie, objects, m
         if role == least:
             break
         grant(charlie, role, project)
-        before = everything()[:4]
+        before = everything()[:5]
         response = ask(api(charlie), method, route, objects)
         assert response.status_code == (404 if "key_id" in route or route in HIDDEN else 403), (role, response.content)
-        assert everything()[:4] == before
+        assert everything()[:5] == before
     if least is not None:
         grant(charlie, least, project)
         answer = ask(api(charlie), method, route, objects)
@@ -251,9 +259,9 @@ def test_each_write_needs_its_role_and_no_less(api, project, charlie, objects, m
 @pytest.mark.parametrize(("method", "route"), [a for a in WRITES if a in LEAST_ROLE])
 def test_a_viewers_key_writes_nothing_whatever_its_owner_may_do(api, alice, root_user, objects, method, route):
     for owner in (alice, root_user):
-        before = everything()[:4]
+        before = everything()[:5]
         is_problem(ask(api(owner, "viewer"), method, route, objects), 403)
-        assert everything()[:4] == before
+        assert everything()[:5] == before
 
 
 @pytest.mark.parametrize(("method", "route"), READS)

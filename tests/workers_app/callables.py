@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import subprocess
 import sys
@@ -19,6 +20,15 @@ from tasks_app.callables import scheduler_callable
 @scheduler_callable
 def give(value: Any = None) -> Any:
     return value
+
+
+@scheduler_callable
+def variable(name: str) -> dict[str, str | None]:
+    """What it finds in its environment; says so, too."""
+    value = os.environ.get(name)
+    print(value)
+    digest = None if value is None else hashlib.sha256(value.encode()).hexdigest()
+    return {"sha256": digest, "value": value}
 
 
 class Refused(ValueError):

@@ -27,16 +27,21 @@ WITH_VALUE = {
 def run(words: list[str]) -> int:
     options: dict[str, str] = {}
     (STATE / "words.json").write_text(" ".join(words))
+    passed: dict[str, str] = {}
     while words[0].startswith("-"):
         option = words.pop(0)
-        options[option] = words.pop(0) if option in WITH_VALUE else ""
+        if option == "--env":
+            name = words.pop(0)
+            passed[name] = os.environ[name]
+        else:
+            options[option] = words.pop(0) if option in WITH_VALUE else ""
     image, *arguments = words
     (STATE / "asked.json").write_text(json.dumps({"options": options, "image": image, "arguments": arguments}))
     if image == "missing":
         sys.stderr.write("Unable to find image\n")
         return 125
     lines = Path(options["--env-file"]).read_text().splitlines()
-    variables = dict(line.split("=", 1) for line in lines)
+    variables = dict(line.split("=", 1) for line in lines) | passed
     command = [options["--entrypoint"], *arguments] if "--entrypoint" in options else arguments
     kept = STATE / f"{options['--name']}.container"
     try:

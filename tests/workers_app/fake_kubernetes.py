@@ -15,6 +15,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self.jobs: dict[str, dict[str, Any]] = {}
+        self.secrets: dict[str, dict[str, Any]] = {}
         self.states: dict[str, dict[str, Any]] = {}
         self.logs: dict[str, list[tuple[str, str]]] = {}
         self.asked: list[tuple[str, str, dict[str, Any] | None, str]] = []
@@ -38,7 +39,7 @@ class Cluster:
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True
 
-            do_GET = do_POST = do_DELETE = answer  # noqa: N815  (names of the library)
+            do_GET = do_POST = do_DELETE = do_PATCH = answer  # noqa: N815  (names of the library)
 
             def say(self, status: int, body: Any) -> None:
                 data = json.dumps(body).encode()
@@ -59,7 +60,9 @@ class Cluster:
         parts = urlsplit(handler.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         name = parts.path.rsplit("/", 1)[-1]
-        if handler.command == "POST":
+        if "/secrets" in parts.path:
+            self._keep(handler, name, body or {})
+        elif handler.command == "POST":
             self._create(handler, body or {})
         elif parts.path.endswith("/log"):
             self._follow(handler, parts.path.split("/")[-2], query)
@@ -97,7 +100,17 @@ class Cluster:
             return
         name = body["metadata"]["name"]
         self.jobs[name], self.states[name] = body, self.first_state
-        handler.say(201, body)
+        handler.say(201, {**body, "metadata": {**body["metadata"], "uid": f"uid-of-{name}"}})
+
+    def _keep(self, handler: Any, name: str, body: dict[str, Any]) -> None:
+        if handler.command == "POST":
+            self.secrets[body["metadata"]["name"]] = body
+            handler.say(201, body)
+        elif handler.command == "PATCH":
+            self.secrets[name]["metadata"].update(body["metadata"])
+            handler.say(200, self.secrets[name])
+        else:
+            handler.say(200 if self.secrets.pop(name, None) else 404, {"message": name})
 
     def _pod(self, job: str) -> dict[str, Any]:
         statuses = [{"name": "run", "state": self.states[job]}]

@@ -30,7 +30,7 @@ def run(
     execute: Callable[[Job, Control, OutputSink], Result], job: Job, control: Control | None = None
 ) -> tuple[Result, list[str]]:
     """Execute the job here and now: its result and its lines of output."""
-    sink = OutputSink(job.run_id, job.attempt)
+    sink = OutputSink(job.run_id, job.attempt, job.masks)
     control = control or Control()
     try:
         return execute(job, control, sink), texts(sink)

@@ -85,6 +85,9 @@ class RunAnswer(serializers.Serializer[Any]):
     executor = serializers.CharField(help_text="One of those that the agent offers.")
     command = serializers.CharField()
     environment = serializers.DictField(child=serializers.CharField())
+    secrets = serializers.ListField(
+        child=serializers.CharField(), help_text="Variables of the environment whose values no output may show."
+    )
     timeout_seconds = serializers.FloatField()
     kill_grace_seconds = serializers.FloatField()
     output_bytes = serializers.IntegerField(help_text="How much of the output is kept: head and tail of this size.")

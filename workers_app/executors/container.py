@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.conf import settings
@@ -18,7 +18,8 @@ from workers_app.output import OutputSink
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What is to run: `memory` in bytes, `cpus` as a number of processors, None for no limit; `pull` is missing, always
-    or never. `name` is that of this attempt, `run` that of all attempts of the run on every engine."""
+    or never. `name` is that of this attempt, `run` that of all attempts of the run on every engine. `secrets` are
+    variables too, and for nobody else to see."""
 
     name: str
     run: str
@@ -26,6 +27,7 @@ class Wish:
     arguments: list[str]
     entrypoint: list[str] | None
     env: dict[str, str]
+    secrets: dict[str, str] = field(repr=False)
     memory: int | None
     cpus: float | None
     pull: str
@@ -35,7 +37,7 @@ class Wish:
 def execute(job: Job, control: Control, sink: OutputSink) -> Result:
     wish = wish_of(job)
     # They are for what is in the container, not for the program that starts it.
-    job = replace(job, limits=Limits())
+    job = replace(job, limits=Limits(), secrets={})
     if settings.SCHEDULER_CONTAINER_ENGINE == "kubernetes":
         from workers_app import kubernetes_job
 
@@ -58,7 +60,8 @@ def wish_of(job: Job) -> Wish:
         image=image,
         arguments=arguments,
         entrypoint=params.get("entrypoint"),
-        env=about_run(job) | own,
+        env={name: value for name, value in (about_run(job) | own).items() if name not in job.secrets},
+        secrets=dict(job.secrets),
         memory=_least(_bytes(params.get("memory")), job.limits.memory_mb and job.limits.memory_mb * MB),
         cpus=params.get("cpus"),
         pull=params.get("pull", "missing"),

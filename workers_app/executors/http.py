@@ -6,6 +6,7 @@ import json
 import re
 import ssl
 import threading
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -14,6 +15,7 @@ from typing import Any
 import httpcore
 import httpx
 
+from tasks_app import secret_names
 from tasks_app.models import EndStep
 from tasks_app.states import Reason, RunState
 from workers_app.jobs import Control, Job, Result
@@ -28,7 +30,12 @@ _RETRYABLE = frozenset({408, 425, 429, *range(500, 600)})
 
 def execute(job: Job, control: Control, sink: OutputSink) -> Result:
     """Send the request of the job. The time limit covers the whole exchange, and a cancel closes the connection."""
-    params = job.params
+    try:
+        params, confidential = _with_secrets(job)
+    except KeyError as error:
+        sink.close()
+        detail = f"The task has no secret {error.args[0]}, to which its parameters refer."
+        return Result(RunState.FAILED, Reason.INVALID_PARAMETERS, detail, retryable=False)
     headers = {"User-Agent": "scheduler", "X-Scheduler-Run": str(job.run_id), **params.get("headers", {})}
     body = params.get("body")
     content = body.encode() if isinstance(body, str) else None if body is None else json.dumps(body).encode()
@@ -53,11 +60,13 @@ def execute(job: Job, control: Control, sink: OutputSink) -> Result:
     try:
         with _client(backend, job.timeout_seconds) as client:
             request = client.build_request(params.get("method", "GET"), job.command, headers=headers, content=content)
-            result = _judge(_send(client, request), params, sink)
+            result = _judge(_send(client, request, confidential), params, sink)
         if control.why is not None or timed_out.is_set():
             # Breaking a connection looks like the end of an answer that did not say how long it is.
             return _failure(ConnectionAbortedError(), job, control, timed_out.is_set())
         return result
+    except _Confidential as error:
+        return Result(RunState.FAILED, Reason.ADDRESS_REFUSED, f"{error}.", retryable=False)
     except AddressRefused as error:
         return Result(RunState.FAILED, Reason.ADDRESS_REFUSED, f"{error}.", retryable=False)
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
@@ -66,6 +75,31 @@ def execute(job: Job, control: Control, sink: OutputSink) -> Result:
         timer.cancel()
         backend.close()
         sink.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Which parts of a request hold secrets: they are for the host of the address alone."""
+
+    headers: frozenset[str] = frozenset()
+    body: bool = False
+
+
+class _Confidential(Exception):
+    """What the answer asks for would tell secrets to somebody else."""
+
+
+def _with_secrets(job: Job) -> tuple[dict[str, Any], _Parts]:
+    """The parameters with the secrets that they refer to in headers and body, and where these are. Raises KeyError for
+    one that the task does not have."""
+    params = job.params
+    headers, body = params.get("headers", {}), params.get("body")
+    named = frozenset(name for name, value in headers.items() if secret_names.references(value))
+    parts = _Parts(named, bool(secret_names.references(body)))
+    if not named and not parts.body:
+        return params, parts
+    put_in = {"headers": secret_names.put_in(headers, job.secrets), "body": secret_names.put_in(body, job.secrets)}
+    return {**params, **put_in}, parts
 
 
 def _client(backend: CheckedBackend, timeout: float) -> httpx.Client:
@@ -82,15 +116,25 @@ def _ssl_context() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)
 
 
-def _send(client: httpx.Client, request: httpx.Request) -> httpx.Response:
+def _send(client: httpx.Client, request: httpx.Request, confidential: _Parts) -> httpx.Response:
     """Send, following redirects; httpx itself would first read the body of each one, however long it is."""
+    home = _origin(request.url)
     for _hop in range(MOST_REDIRECTS + 1):
         response = client.send(request, stream=True)
         if response.next_request is None:
             return response
         response.close()
         request = response.next_request
+        if _origin(request.url) != home:
+            for name in confidential.headers:
+                request.headers.pop(name, None)
+            if confidential.body and request.headers.get("content-length", "0") != "0":
+                raise _Confidential(f"A redirect to {request.url.host} would pass on a body that holds secrets")
     raise httpx.TooManyRedirects("too many redirects", request=request)
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
 
 
 def _judge(response: httpx.Response, params: dict[str, Any], sink: OutputSink) -> Result:

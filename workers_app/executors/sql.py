@@ -12,16 +12,18 @@ from typing import Any
 
 from django.conf import settings
 
+from tasks_app import secret_names
 from tasks_app.models import EndStep
 from tasks_app.states import Reason, RunState
 from tasks_app.texts import storable, storable_json
 from workers_app.jobs import Control, Job, Result
 from workers_app.lines import MAX_OUTPUT_JSON
 from workers_app.output import STDOUT, OutputSink
-from workers_app.sql_sessions import Answer, Session, SqlFailure, SqlUnreachable, open_session
+from workers_app.sql_sessions import Answer, Session, SqlFailure, SqlUnreachable, Values, open_session
 
 DEFAULT_CONNECTION = "default"
 DEFAULT_ROWS = 20
+SCHEMES = ("postgres://", "postgresql://", "sqlite:///")
 _REPEAT_SECONDS = 0.2
 _SERVER_GRACE_SECONDS = 5.0
 
@@ -29,13 +31,19 @@ _SERVER_GRACE_SECONDS = 5.0
 def execute(job: Job, control: Control, sink: OutputSink) -> Result:
     """Execute the statement of the job; a cancel or the time limit ends it on the server, and nothing is kept of it."""
     name = job.params.get("connection", DEFAULT_CONNECTION)
-    url = settings.SCHEDULER_SQL.get(name)
-    if url is None:
-        detail = f"This worker has no connection {name}: set SCHEDULER_SQL_{name.upper()}, or route the task by labels."
-        return Result(RunState.FAILED, Reason.CONNECTION, detail)
+    try:
+        url = _url(name, job)
+        values = secret_names.put_in(job.params.get("values"), job.secrets)
+    except _NoConnection as error:
+        sink.close()
+        return Result(RunState.FAILED, error.reason, str(error), retryable=error.reason == Reason.CONNECTION)
+    except KeyError as error:
+        sink.close()
+        detail = f"The task has no secret {error.args[0]}, to which its parameters refer."
+        return Result(RunState.FAILED, Reason.INVALID_PARAMETERS, detail, retryable=False)
     watch = _Watch(job.timeout_seconds, control)
     try:
-        return _run(job, url, watch, sink)
+        return _run(job, url, values, watch, sink)
     except SqlUnreachable as error:
         return watch.result() or Result(RunState.FAILED, Reason.CONNECTION, f"{error}.")
     except SqlFailure as error:
@@ -48,14 +56,36 @@ def execute(job: Job, control: Control, sink: OutputSink) -> Result:
         sink.close()
 
 
-def _run(job: Job, url: str, watch: _Watch, sink: OutputSink) -> Result:
+class _NoConnection(Exception):
+    def __init__(self, reason: Reason, text: str) -> None:
+        self.reason = reason
+        super().__init__(text)
+
+
+def _url(name: str, job: Job) -> str:
+    """The address of a connection: of the worker by its name, or a secret of the task. Raises _NoConnection, and
+    KeyError for a secret that the task does not have."""
+    if secret_names.references(name):
+        url: str = secret_names.put_in(name, job.secrets).strip()
+        if not url.startswith(SCHEMES):
+            text = f"The secret of the connection must begin with one of: {', '.join(SCHEMES)}."
+            raise _NoConnection(Reason.INVALID_PARAMETERS, text)
+        return url
+    found: str | None = settings.SCHEDULER_SQL.get(name)
+    if found is None:
+        text = f"This worker has no connection {name}: set SCHEDULER_SQL_{name.upper()}, or route the task by labels."
+        raise _NoConnection(Reason.CONNECTION, text)
+    return found
+
+
+def _run(job: Job, url: str, values: Values, watch: _Watch, sink: OutputSink) -> Result:
     autocommit = job.params.get("autocommit", False)
     # The server's own limit is for the case that nobody is left to end the statement.
     seconds = job.timeout_seconds + _SERVER_GRACE_SECONDS
     session = open_session(url, name=f"scheduler run {job.run_id}", seconds=seconds, autocommit=autocommit)
     try:
         watch.begin(session)
-        answer = session.run(job.command, job.params.get("values"))
+        answer = session.run(job.command, values)
         output = _read(answer, job.params.get("max_rows", DEFAULT_ROWS), sink)
         if not autocommit:
             if (ended := watch.result()) is not None:
