@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from access_app.models import ApiKey
+from access_app.network import client_address
 
 
 @dataclass
@@ -42,7 +43,7 @@ def user_actor(user: Any, *, address: str | None = None, request_id: str = "") -
 
 def request_actor(request: Any) -> Actor:
     """The actor of a Django or DRF request that has passed authentication."""
-    address = request.META.get("REMOTE_ADDR") or None
+    address = client_address(request)
     request_id = getattr(request, "request_id", "")
     key = getattr(request, "auth", None)
     if isinstance(key, ApiKey):

@@ -261,4 +261,8 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         return administers(request)
 
 
-from access_app import admin_people, admin_settings  # noqa: E402, F401  (register their pages, on the classes above)
+from access_app import (  # noqa: E402  (register their pages, on the classes above)
+    admin_people,  # noqa: F401
+    admin_settings,  # noqa: F401
+    admin_tokens,  # noqa: F401
+)

@@ -32,6 +32,33 @@ def append_all(
     _append([_entry(actor, verb, obj, now, None, after) for obj, after in done])
 
 
+def append_refusal(
+    who: str,
+    user: Any,
+    *,
+    subject: str,
+    name: str,
+    told: dict[str, Any],
+    address: str | None,
+    request_id: str,
+    now: datetime,
+) -> None:
+    """Record that somebody was refused before anybody could act: there is no actor yet, and no object."""
+    entry = AuditEntry(
+        at=now,
+        actor=who[:200],
+        user=user,
+        verb="refused",
+        object_type=subject,
+        object_id="",
+        object_name=name[:200],
+        after=told,
+        address=address,
+        request_id=request_id,
+    )
+    _append([entry])
+
+
 def _append(entries: list[AuditEntry]) -> None:
     """Add the entries, each with the note that it is still to be sealed; one transaction, as without that note an
     entry counts as forged."""

@@ -1,9 +1,9 @@
-"""Who is asking over HTTP: a program with an API key, an agent with a worker key, or a person with the console's
-session."""
+"""Who is asking over HTTP: a program with an API key or a JWT, an agent with a worker key, or a person with the
+console's session."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -17,8 +17,8 @@ from rest_framework.authentication import BaseAuthentication, SessionAuthenticat
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from access_app import worker_keys
-from access_app.models import ApiKey, WorkerKey
+from access_app import refusals, tokens, worker_keys
+from access_app.models import ApiKey, TokenFamily, WorkerKey
 
 # A key in steady use costs one write in this time, not one a request.
 LAST_USED_STEP = timedelta(minutes=1)
@@ -32,15 +32,37 @@ class ApiKeyAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Any, ApiKey] | None:
         token = _token_of(request)
-        if token is None:
+        if token is None or _jwt_of(request) is not None:
             return None
         key = _find(token)
         now = timezone.now()
-        if key is None or (key.expiry is not None and key.expiry <= now) or not key.user.is_active:
+        reason = "unknown_key" if key is None else _fault_of(key, now)
+        if key is None or reason is not None:
+            known = {} if key is None else {"user": key.user, "name": str(key)}
+            refusals.note(request, reason or "", now=now, subject="apikey", **known)
             # One answer for every reason: it must not tell which keys exist.
             raise AuthenticationFailed(_("The API key is not valid."), "invalid_key")
         _touch(key, now)
         return key.user, key
+
+    def authenticate_header(self, request: Request) -> str:  # noqa: ARG002  (DRF's signature)
+        return 'Bearer realm="scheduler"'
+
+
+class JWTAuthentication(BaseAuthentication):
+    """`Authorization: Bearer JWT`, with an access token of ours."""
+
+    def authenticate(self, request: Request) -> tuple[Any, TokenFamily] | None:
+        token = _jwt_of(request)
+        if token is None:
+            return None
+        now = timezone.now()
+        try:
+            family = tokens.user_of(token, now=now)
+        except tokens.TokenRefused as error:
+            refusals.note(request, error.reason, now=now, subject="token", user=error.user)
+            raise AuthenticationFailed(str(error.message), error.code) from error
+        return family.user, family
 
     def authenticate_header(self, request: Request) -> str:  # noqa: ARG002  (DRF's signature)
         return 'Bearer realm="scheduler"'
@@ -69,6 +91,7 @@ class WorkerKeyAuthentication(BaseAuthentication):
             return None
         key = worker_keys.find(token)
         if key is None:
+            refusals.note(request, "unknown_or_revoked_key", now=timezone.now(), subject="workerkey")
             raise AuthenticationFailed(_("The worker key is not valid, or was revoked."), "invalid_key")
         _touch(key, timezone.now())
         return AgentPrincipal(key), key
@@ -83,10 +106,25 @@ class ConsoleSessionAuthentication(SessionAuthentication):
 
 def _token_of(request: Request) -> str | None:
     given: str = request.META.get("HTTP_X_API_KEY", "")
-    if given:
-        return given.strip()
+    return given.strip() or _bearer_of(request)
+
+
+def _jwt_of(request: Request) -> str | None:
+    token = None if request.META.get("HTTP_X_API_KEY") else _bearer_of(request)
+    if token is None or token.count(".") != 2 or token.startswith(knox_settings.TOKEN_PREFIX):
+        return None
+    return token
+
+
+def _bearer_of(request: Request) -> str | None:
     scheme, _space, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _fault_of(key: ApiKey, now: datetime) -> str | None:
+    if key.expiry is not None and key.expiry <= now:
+        return "expired_key"
+    return None if key.user.is_active else "inactive_user"
 
 
 def _find(token: str) -> ApiKey | None:

@@ -37,6 +37,13 @@ class NotFound(SchedulerError):
     status = 404
 
 
+class SignInRefused(SchedulerError):
+    """The user name or the password is not right."""
+
+    code = "sign_in_refused"
+    status = 401
+
+
 class PermissionRefused(SchedulerError):
     """Your role does not allow this; ask an administrator of the installation for a higher one."""
 

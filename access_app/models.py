@@ -46,6 +46,34 @@ class ApiKey(AbstractAuthToken):
         return f"{self.name} ({self.token_key}…)"
 
 
+class TokenFamily(models.Model):
+    """A sign-in for JWT: all tokens that come from it. `current` is the refresh token that may still be used."""
+
+    class Why(models.TextChoices):
+        REVOKED = "revoked", _("revoked")
+        REPLAYED = "replayed", _("a refresh token was used twice")
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="token_families")
+    current = models.CharField(max_length=32, editable=False)
+    # Of the password at sign-in: with another password the tokens are good for nothing.
+    password_mark = models.CharField(max_length=128, editable=False)
+    address = models.GenericIPAddressField(_("address"), null=True)
+    created_at = models.DateTimeField(_("created at"))
+    refreshed_at = models.DateTimeField(_("refreshed at"))
+    expires_at = models.DateTimeField(_("expires at"))
+    revoked_at = models.DateTimeField(_("revoked at"), null=True)
+    revoked_why = models.CharField(_("revoked why"), max_length=10, choices=Why.choices, blank=True)
+
+    class Meta:
+        verbose_name = _("token sign-in")
+        verbose_name_plural = _("token sign-ins")
+        ordering = ("-created_at",)
+
+    def __str__(self) -> str:
+        return f"tokens {self.pk.hex[:8]}"
+
+
 class WorkerKey(models.Model):
     """A key for agents, the workers that reach only the web port: `dts_worker_...`, stored as prefix and digest, shown
     once. With it a machine can be a worker of these pools, and nothing else. A revoked key stays, to be named."""

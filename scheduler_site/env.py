@@ -47,7 +47,7 @@ def networks(name: str) -> list[IPv4Network | IPv6Network]:
     """Read address ranges separated by commas; raises ImproperlyConfigured for one that is none."""
     texts: list[str] = env.list(name, [])
     try:
-        return [ip_network(text, strict=False) for text in texts]
+        return [ip_network(text.strip(), strict=False) for text in texts if text.strip()]
     except ValueError as error:
         raise ImproperlyConfigured(f"{name}: {error}. Write ranges such as 10.1.0.0/16, split by commas.") from None
 
@@ -130,3 +130,6 @@ def _make_parent(config: Mapping[str, Any]) -> None:
     path = str(config["NAME"])
     if path and ":memory:" not in path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+
+
+PRODUCTION = choice("SCHEDULER_ENV", "development", ("development", "production")) == "production"

@@ -1,20 +1,30 @@
-"""The one settings file. Every knob of ours is SCHEDULER_*; docs/configuration.md lists them all."""
+"""The settings; those of sign-in and of the web are in security.py. docs/configuration.md lists every knob of ours."""
 
 from __future__ import annotations
 
 import secrets
-from datetime import timedelta
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from scheduler_site.env import BASE_DIR, choice, database, env, networks, own_cluster, place, positive, sql_connections
+from scheduler_site.env import (
+    BASE_DIR,
+    PRODUCTION,
+    choice,
+    database,
+    env,
+    networks,
+    own_cluster,
+    place,
+    positive,
+    sql_connections,
+)
 from scheduler_site.logging import configure_logging
+from scheduler_site.security import *  # noqa: F403  (the settings of sign-in and of the web)
 
 # --- Where and who --------------------------------------------------------------------------------------------------
-SCHEDULER_ENV = choice("SCHEDULER_ENV", "development", ("development", "production"))
-PRODUCTION = SCHEDULER_ENV == "production"
+SCHEDULER_ENV: str = "production" if PRODUCTION else "development"
 DEBUG = False
 SCHEDULER_DATA_DIR = Path(env.str("SCHEDULER_DATA_DIR", str(BASE_DIR / "var"))).resolve()
 
@@ -82,8 +92,9 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "monitoring_app.logs.RequestContextMiddleware",
+    "access_app.middleware.AddressMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -169,59 +180,11 @@ SCHEDULER_S3_REGION: str = env.str("SCHEDULER_S3_REGION", "us-east-1")
 SCHEDULER_S3_ACCESS_KEY: str = env.str("SCHEDULER_S3_ACCESS_KEY", "")
 SCHEDULER_S3_SECRET_KEY: str = env.str("SCHEDULER_S3_SECRET_KEY", "")
 
-# --- Sign-in, sessions, keys ----------------------------------------------------------------------------------------
-AUTHENTICATION_BACKENDS = [
-    "django.contrib.auth.backends.ModelBackend",
-    "guardian.backends.ObjectPermissionBackend",
-]
-AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
-    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
-    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
-    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
-]
-LOGIN_URL = "console:sign_in"
-LOGIN_REDIRECT_URL = "console:overview"
-LOGOUT_REDIRECT_URL = "console:sign_in"
-ANONYMOUS_USER_NAME = None  # guardian: no anonymous row, nothing anonymous at all
-# Our key model has taken the place of knox's own, whose table would only be in the way.
-MIGRATION_MODULES = {"knox": None}
-KNOX_TOKEN_MODEL = "access_app.ApiKey"  # noqa: S105  (a model path, not a secret)
-REST_KNOX = {"TOKEN_PREFIX": "dts_", "TOKEN_TTL": None}
-
-# --- Web hardening --------------------------------------------------------------------------------------------------
-SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_SAMESITE = "Lax"
-SESSION_COOKIE_SECURE = PRODUCTION
-CSRF_COOKIE_SECURE = PRODUCTION
-SECURE_CONTENT_TYPE_NOSNIFF = True
-SECURE_REFERRER_POLICY = "same-origin"
-SECURE_SSL_REDIRECT = PRODUCTION and env.bool("SCHEDULER_SSL_REDIRECT", True)
-SECURE_HSTS_SECONDS = 31536000 if PRODUCTION else 0
-SECURE_REDIRECT_EXEMPT = [r"^health/live/?$"]
-if env.bool("SCHEDULER_TRUST_FORWARDED_PROTO", False):
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-X_FRAME_OPTIONS = "DENY"
-DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
-CONTENT_SECURITY_POLICY = {
-    "EXCLUDE_URL_PREFIXES": ["/admin/", "/api/docs"],
-    "DIRECTIVES": {
-        "default-src": ["'self'"],
-        "script-src": ["'self'"],
-        "style-src": ["'self'"],
-        "img-src": ["'self'", "data:"],
-        "connect-src": ["'self'"],
-        "object-src": ["'none'"],
-        "base-uri": ["'none'"],
-        "form-action": ["'self'"],
-        "frame-ancestors": ["'none'"],
-    },
-}
-
 # --- REST API -------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "access_app.authentication.ApiKeyAuthentication",
+        "access_app.authentication.JWTAuthentication",
         "access_app.authentication.ConsoleSessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
@@ -260,7 +223,6 @@ STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = BASE_DIR / "staticfiles"
 WHITENOISE_USE_FINDERS = True
-SESSION_COOKIE_AGE = int(timedelta(days=7).total_seconds())
 
 # --- Logs -----------------------------------------------------------------------------------------------------------
 SCHEDULER_LOG_FORMAT = choice("SCHEDULER_LOG_FORMAT", "text", ("text", "json"))

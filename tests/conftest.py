@@ -156,8 +156,9 @@ def _restore_defaults(app_config: Any, **options: Any) -> None:
 @pytest.fixture(autouse=True)
 def _own_runtime_settings() -> Iterator[None]:
     """What a test has set stays in its database; the process must not remember it for the next one."""
-    from access_app import runtime
+    from access_app import refusals, runtime
 
+    refusals.forget()
     yield
     runtime.forget()
 

@@ -33,7 +33,10 @@ def problem_handler(error: Exception, context: Mapping[str, Any]) -> HttpRespons
     if isinstance(error, InvalidInput):
         return _invalid(error.errors)
     if isinstance(error, SchedulerError):
-        return problem(error.status, error.code, str(error.message), **error.details)
+        response = problem(error.status, error.code, str(error.message), **error.details)
+        if error.status == 401:
+            response["WWW-Authenticate"] = 'Bearer realm="scheduler"'
+        return response
     if isinstance(error, exceptions.APIException):
         return _of_drf(error)
     if isinstance(error, RequestDataTooBig):

@@ -15,7 +15,7 @@ from access_app.api.problems import CONTENT_TYPE
 
 _TEXTS = {
     400: "Something in the request is not valid; `errors` names the fields.",
-    401: "No valid API key or session was sent.",
+    401: "No valid API key, token or session was sent.",
     403: "The role does not allow this.",
     404: "There is no such object, or you may not see it.",
     412: "The object was changed since it was read.",
@@ -106,6 +106,14 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
             {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             {"type": "http", "scheme": "bearer", "bearerFormat": "dts_…"},
         ]
+
+
+class JWTScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # registers itself, untyped
+    target_class = "access_app.authentication.JWTAuthentication"
+    name = "jwt"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:  # noqa: ARG002
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
 
 
 class WorkerKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # registers itself, untyped

@@ -3,6 +3,7 @@ from access_app.api.groups import GroupsView, GroupView
 from access_app.api.keys import KeysView, KeyView
 from access_app.api.routing import routes
 from access_app.api.settings import SettingsView
+from access_app.api.tokens import TokenRefreshView, TokenRevokeView, TokenView
 from access_app.api.users import InvitationView, UsersView, UserView
 
 urlpatterns = routes(
@@ -13,6 +14,9 @@ urlpatterns = routes(
     ("users/<int:user_id>/invitation", InvitationView),
     ("groups", GroupsView),
     ("groups/<int:group_id>", GroupView),
+    ("auth/token", TokenView),
+    ("auth/token/refresh", TokenRefreshView),
+    ("auth/token/revoke", TokenRevokeView),
     ("audit", AuditView),
     ("settings", SettingsView),
 )

@@ -21,6 +21,8 @@ from tests.api.client import NOOP, is_problem
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 OPEN = {"health", "health/live"}
+# What a password or a refresh token opens, in the body: tests/api/test_tokens.py.
+SIGN_IN = {"api/auth/token", "api/auth/token/refresh", "api/auth/token/revoke"}
 # The protocol of agents is for worker keys alone, whatever role another key has. With one: tests/api/test_agents.py.
 AGENTS = {
     ("POST", "api/workers"),
@@ -141,8 +143,9 @@ def _patterns(patterns: Any, prefix: str = "") -> Iterator[tuple[str, URLPattern
 
 
 ADDRESSES = sorted(walk())
-WRITES = [address for address in ADDRESSES if address[0] != "GET" and address not in HARMLESS]
-READS = [address for address in ADDRESSES if address[0] == "GET" and address[1] not in OPEN]
+GUARDED = [address for address in ADDRESSES if address[1] not in SIGN_IN]
+WRITES = [address for address in GUARDED if address[0] != "GET" and address not in HARMLESS]
+READS = [address for address in GUARDED if address[0] == "GET" and address[1] not in OPEN]
 
 
 @pytest.fixture
@@ -209,7 +212,7 @@ def test_the_walk_goes_everywhere():
     assert {("POST", "api/tasks/<int:task_id>/trigger"), ("GET", "metrics"), ("GET", "health/live")} <= set(ADDRESSES)
 
 
-@pytest.mark.parametrize(("method", "route"), ADDRESSES)
+@pytest.mark.parametrize(("method", "route"), GUARDED)
 def test_without_login_there_is_401_everywhere_but_at_the_liveness_probe(api, objects, method, route):
     response = ask(api(None), method, route, objects)
     if route in OPEN:
@@ -219,7 +222,7 @@ def test_without_login_there_is_401_everywhere_but_at_the_liveness_probe(api, ob
         is_problem(Client(headers={"X-API-Key": "dts_" + "0" * 64}).generic(method, filled(route, objects)), 401)
 
 
-@pytest.mark.parametrize(("method", "route"), [a for a in ADDRESSES if a not in HARMLESS and a[1] not in OPEN])
+@pytest.mark.parametrize(("method", "route"), [a for a in GUARDED if a not in HARMLESS and a[1] not in OPEN])
 def test_a_stranger_is_refused_or_sees_nothing(api, charlie, objects, method, route):
     client = api(charlie)
     before = everything()

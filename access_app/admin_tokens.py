@@ -1,0 +1,42 @@
+"""The admin page of sign-ins for JWT: who has tokens, since when, and the end of all that came from one sign-in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from access_app import tokens
+from access_app.admin import InstallationAdmin, actor_of
+from access_app.models import TokenFamily
+
+
+@admin.register(TokenFamily)
+class TokenFamilyAdmin(InstallationAdmin):
+    list_display = ("user", "address", "created_at", "refreshed_at", "expires_at", "revoked_at", "revoked_why")
+    list_select_related = ("user",)
+    search_fields = ("user__username", "address__exact")
+    fields = readonly_fields = list_display
+    actions = ("revoke_tokens",)
+
+    @admin.action(description=_("Revoke the tokens of the selected sign-ins: the next request with one is refused"))
+    def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[TokenFamily]) -> None:
+        for family in queryset.filter(revoked_at=None).select_related("user"):
+            tokens.end(actor_of(request), family, why=TokenFamily.Why.REVOKED, now=timezone.now())
+            name = family.user.get_username()
+            messages.success(request, gettext("The tokens of %(name)s are revoked.") % {"name": name})
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # They are deleted once they are over.
+        return False

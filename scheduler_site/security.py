@@ -1,0 +1,62 @@
+"""Settings of sign-in and of the web: who gets in, from where, and what browsers are told. Part of settings.py."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from scheduler_site.env import PRODUCTION, env, networks
+
+# --- Where requests may come from -----------------------------------------------------------------------------------
+# Address ranges of clients; empty: everywhere. And the proxies whose word about the client is believed.
+SCHEDULER_IP_ALLOW_LIST = networks("SCHEDULER_IP_ALLOW_LIST")
+SCHEDULER_TRUSTED_PROXIES = networks("SCHEDULER_TRUSTED_PROXIES")
+
+# --- Sign-in, sessions, keys ----------------------------------------------------------------------------------------
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "guardian.backends.ObjectPermissionBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+LOGIN_URL = "console:sign_in"
+LOGIN_REDIRECT_URL = "console:overview"
+LOGOUT_REDIRECT_URL = "console:sign_in"
+ANONYMOUS_USER_NAME = None  # guardian: no anonymous row, nothing anonymous at all
+# Our key model has taken the place of knox's own, whose table would only be in the way.
+MIGRATION_MODULES = {"knox": None}
+KNOX_TOKEN_MODEL = "access_app.ApiKey"  # noqa: S105  (a model path, not a secret)
+REST_KNOX = {"TOKEN_PREFIX": "dts_", "TOKEN_TTL": None}
+
+# --- Web hardening --------------------------------------------------------------------------------------------------
+SESSION_COOKIE_AGE = int(timedelta(days=7).total_seconds())
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = PRODUCTION
+CSRF_COOKIE_SECURE = PRODUCTION
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_SSL_REDIRECT = PRODUCTION and env.bool("SCHEDULER_SSL_REDIRECT", True)
+SECURE_HSTS_SECONDS = 31536000 if PRODUCTION else 0
+SECURE_REDIRECT_EXEMPT = [r"^health/live/?$"]
+if env.bool("SCHEDULER_TRUST_FORWARDED_PROTO", False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
+CONTENT_SECURITY_POLICY = {
+    "EXCLUDE_URL_PREFIXES": ["/admin/", "/api/docs"],
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "connect-src": ["'self'"],
+        "object-src": ["'none'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+    },
+}
