@@ -29,7 +29,8 @@ def record(stretches: Sequence[tuple[int, Stretch]]) -> None:
 
     A stretch that follows the schedule's newest entry with the same answer and reason extends it, so that a task that
     is paused for a year costs one row. Runs between the two break the row: they are the newest answer then. So does a
-    change of the rule: an entry holds instants of one rule only, or nobody could tell them one by one any more.
+    change of the rule: an entry holds instants of one rule only, or nobody could tell them one by one any more. Where
+    the clock was set back, the newest entry may lie behind the stretch; then that stands by itself.
     """
     if not stretches:
         return
@@ -37,8 +38,8 @@ def record(stretches: Sequence[tuple[int, Stretch]]) -> None:
     grown, fresh = [], []
     for schedule_id, stretch in stretches:
         entry = newest.get(schedule_id)
-        if entry is not None and entry[1:] == (stretch.answer, stretch.reason):
-            grown.append({"id": entry[0], "last_at": stretch.last_at, "n": stretch.count})
+        if entry is not None and _is_followed(entry, stretch):
+            grown.append({"id": entry.pk, "last_at": stretch.last_at, "n": stretch.count})
         else:
             fresh.append(_entry(schedule_id, stretch))
         newest.pop(schedule_id, None)
@@ -61,6 +62,11 @@ def fill(stretches: Sequence[tuple[Rule, Stretch]]) -> None:
         else:
             fresh.append(_entry(rule.schedule.pk, stretch))
     _write(grown, fresh)
+
+
+def _is_followed(entry: LedgerEntry, stretch: Stretch) -> bool:
+    same = (entry.answer, entry.reason) == (stretch.answer, stretch.reason)
+    return same and entry.last_at < stretch.first_at
 
 
 def _write(grown: Sequence[Mapping[str, Any]], fresh: Sequence[Mapping[str, Any]]) -> None:
@@ -102,16 +108,13 @@ def _entry(schedule_id: int, stretch: Stretch) -> dict[str, Any]:
     }
 
 
-def _newest_entries(schedule_ids: set[int]) -> dict[int, tuple[int, str, str]]:
-    """{schedule id: (entry id, answer, reason)} where the newest answer of the schedule is an entry, not a run."""
+def _newest_entries(schedule_ids: set[int]) -> dict[int, LedgerEntry]:
+    """{schedule id: its newest entry} where the newest answer of the schedule is an entry, not a run."""
     later_entry = LedgerEntry.objects.filter(schedule=OuterRef("schedule"), first_at__gt=OuterRef("first_at"))
     later_run = Run.objects.filter(schedule=OuterRef("schedule"), nominal_at__gt=OuterRef("last_at"))
     rows = LedgerEntry.objects.filter(~Exists(later_entry), ~Exists(later_run), schedule_id__in=schedule_ids)
     rows = rows.filter(Q(schedule__rule_since__isnull=True) | Q(first_at__gt=F("schedule__rule_since")))
-    return {
-        schedule: (id, answer, reason)
-        for schedule, id, answer, reason in rows.values_list("schedule_id", "id", "answer", "reason")
-    }
+    return {entry.schedule_id: entry for entry in rows}
 
 
 def _entries_before(stretches: Sequence[tuple[Rule, Stretch]]) -> dict[int, LedgerEntry]:

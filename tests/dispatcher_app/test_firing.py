@@ -11,6 +11,8 @@ import pytest
 
 from dispatcher_app import firing
 from dispatcher_app.firing import next_due_at
+from tasks_app import ledger
+from tasks_app.catch_up import Stretch
 from tasks_app.models import LedgerEntry, Run, Schedule
 from tests.dispatcher_app.steps import (
     DAY,
@@ -52,6 +54,26 @@ def test_firing_again_at_once_gives_nothing():
     Schedule.objects.filter(pk=schedule.pk).update(next_fire_at=NOON + MINUTE, fired_until=NOON)
     assert fire(NOON + MINUTE) == firing.Fired(1, 0)
     assert fired_at(schedule) == [NOON + MINUTE]
+
+
+def test_an_entry_grows_by_what_follows_it_and_not_by_what_lies_before_or_in_it():
+    """As with a clock that was set back, and a rule that was edited then: its newest entry lies in the future."""
+    schedule = make_schedule(after=NOON)
+
+    def record(first: int, last: int) -> None:
+        stretch = Stretch(NOON + first * MINUTE, NOON + last * MINUTE, last - first + 1, "skipped", "paused")
+        ledger.record([(schedule.pk, stretch)])
+
+    record(10, 12)
+    record(13, 14)
+    record(3, 3)
+    record(12, 12)
+    rows = LedgerEntry.objects.order_by("first_at").values_list("first_at", "last_at", "count")
+    assert [((first - NOON) // MINUTE, (last - NOON) // MINUTE, count) for first, last, count in rows] == [
+        (3, 3, 1),
+        (10, 14, 5),
+        (12, 12, 1),
+    ]
 
 
 def test_time_that_is_answered_again_further_than_before_leaves_no_instant_without_an_answer():

@@ -58,16 +58,21 @@ class OfTick:
             case "waiting", "cancelled":
                 return before.backfill_id in self._given_up
             case "queued", "cancelled":
-                replacing = (Overlap.CANCEL_RUNNING, Overlap.TERMINATE_RUNNING)
-                return self.limits.tasks[before.task_id].overlap in replacing
+                return self._may_be_replaced(before)
             case "running", _:
                 if str(before.worker_id) not in self._dead:
                     return False
-                if before.cancel_requested_at is not None:
+                # Rescue comes last: it finds asked to end what a newer run has replaced in this tick.
+                replaced = after.cancel_requested_at is not None and self._may_be_replaced(before)
+                if before.cancel_requested_at is not None or replaced:
                     return after.state == "cancelled"
                 again = "cancelled" if before.backfill_id in self._given_up else "waiting"
                 return after.state in (again, "lost", "quarantined")
         return False
+
+    def _may_be_replaced(self, run: Seen) -> bool:
+        replacing = (Overlap.CANCEL_RUNNING, Overlap.TERMINATE_RUNNING)
+        return self.limits.tasks[run.task_id].overlap in replacing
 
     def _may_start(self, before: Seen) -> bool:
         task = self.limits.tasks[before.task_id]

@@ -5,6 +5,8 @@ Everything that decides is the product's own code; only clocks, broker and execu
 
 from __future__ import annotations
 
+import itertools
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -55,6 +57,9 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = Clock()
         self.clock.patch(monkeypatch)
+        # Rows are ordered by these as well: the same example has the same ones.
+        numbers = itertools.count(1)
+        monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=next(numbers)))
         self.broker = Broker()
         self._stage = Stage(monkeypatch, self.clock, self.broker)
         self.dispatchers = [Dispatcher(publisher=self.broker) for _ in range(2)]  # type: ignore[arg-type]
