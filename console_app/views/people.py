@@ -17,6 +17,7 @@ from access_app import invitations, people
 from access_app.actors import Actor
 from access_app.errors import LastAdministrator
 from access_app.models import ApiKey
+from access_app.network import client_address
 from access_app.roles import Verb, require_everywhere
 from console_app.door import action, page
 from console_app.errors import put_on, sentence
@@ -138,7 +139,7 @@ def invitation(request: HttpRequest, who: str, token: str) -> HttpResponseBase:
         return render(request, "console/invitation.html", {"form": None}, status=404)
     form = InvitationForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        address = request.META.get("REMOTE_ADDR") or None
+        address = client_address(request)
         try:
             found = invitations.take(who, token, form.cleaned_data["password"], address=address, now=timezone.now())
         except InvalidInput as error:
