@@ -14,14 +14,17 @@ from access_app.network import client_address
 class Actor:
     """One asker, for the length of a request or command.
 
-    `role_cap` limits what a key may do, `key_expiry` is its end (None: it has none); `roles` remembers the roles looked
-    up so far, by project id, and `projects` the ids of the projects in which a verb is held, by verb.
+    `role_cap` and `scopes` limit what a key may do (scopes None: all that the role may), `key_expiry` is its end (None:
+    it has none), `key_addresses` are the ranges that it is taken from (empty: everywhere). `roles` remembers the roles
+    looked up so far, by project id, and `projects` the ids of the projects in which a verb is held, by verb.
     """
 
     name: str
     user: Any = None
     role_cap: str | None = None
+    scopes: frozenset[str] | None = None
     key_expiry: datetime | None = None
+    key_addresses: tuple[str, ...] = ()
     address: str | None = None
     request_id: str = ""
     roles: dict[int, str | None] = field(default_factory=dict)
@@ -48,5 +51,14 @@ def request_actor(request: Any) -> Actor:
     key = getattr(request, "auth", None)
     if isinstance(key, ApiKey):
         name = f"key {key.name} of {request.user.get_username()}"
-        return Actor(name, request.user, key.role, key.expiry, address=address, request_id=request_id)
+        return Actor(
+            name,
+            request.user,
+            key.role,
+            frozenset(key.scopes) or None,
+            key.expiry,
+            tuple(key.addresses),
+            address=address,
+            request_id=request_id,
+        )
     return user_actor(request.user, address=address, request_id=request_id)

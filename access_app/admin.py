@@ -189,16 +189,20 @@ def administers(request: HttpRequest) -> bool:
 class ApiKeyAdmin(InstallationAdmin):
     """Keys are made where they can be shown once (API, command); here they are looked at and revoked."""
 
-    list_display = ("name", "prefix", "user", "role", "created", "expiry", "last_used_at")
+    list_display = ("name", "prefix", "user", "role", "limits", "created", "expiry", "last_used_at")
     list_select_related = ("user",)
     list_filter = ("role",)
     search_fields = ("name", "token_key", "user__username")
-    fields = ("name", "prefix", "user", "role", "created", "expiry", "last_used_at")
+    fields = ("name", "prefix", "user", "role", "scopes", "addresses", "created", "expiry", "last_used_at")
     readonly_fields = fields
 
     @admin.display(description=_("key"))
     def prefix(self, obj: ApiKey) -> str:
         return f"{obj.token_key}…"
+
+    @admin.display(description=_("scopes and addresses"))
+    def limits(self, obj: ApiKey) -> str:
+        return ", ".join([*obj.scopes, *obj.addresses]) or "–"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

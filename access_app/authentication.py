@@ -19,6 +19,7 @@ from rest_framework.request import Request
 
 from access_app import refusals, tokens, worker_keys
 from access_app.models import ApiKey, TokenFamily, WorkerKey
+from access_app.network import client_address, key_may_come_from
 
 # A key in steady use costs one write in this time, not one a request.
 LAST_USED_STEP = timedelta(minutes=1)
@@ -36,7 +37,7 @@ class ApiKeyAuthentication(BaseAuthentication):
             return None
         key = _find(token)
         now = timezone.now()
-        reason = "unknown_key" if key is None else _fault_of(key, now)
+        reason = "unknown_key" if key is None else _fault_of(key, client_address(request), now)
         if key is None or reason is not None:
             known = {} if key is None else {"user": key.user, "name": str(key)}
             refusals.note(request, reason or "", now=now, subject="apikey", **known)
@@ -121,9 +122,11 @@ def _bearer_of(request: Request) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
-def _fault_of(key: ApiKey, now: datetime) -> str | None:
+def _fault_of(key: ApiKey, address: str | None, now: datetime) -> str | None:
     if key.expiry is not None and key.expiry <= now:
         return "expired_key"
+    if not key_may_come_from(address, key.addresses):
+        return "address_not_on_the_list_of_the_key"
     return None if key.user.is_active else "inactive_user"
 
 

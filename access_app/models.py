@@ -21,6 +21,7 @@ __all__ = [
     "AuditPending",
     "RuntimeSetting",
     "Secret",
+    "TokenFamily",
     "WorkerKey",
 ]
 
@@ -33,6 +34,10 @@ class ApiKey(AbstractAuthToken):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="auth_token_set")
     name = models.CharField(_("name"), max_length=100)
     role = models.CharField(_("role"), max_length=10, choices=Role.choices, default=Role.VIEWER)
+    # Verbs, beside `view`; empty: all that the role may.
+    scopes = models.JSONField(_("scopes"), default=list, blank=True)
+    # Address ranges from which alone it is taken; empty: from everywhere.
+    addresses = models.JSONField(_("addresses"), default=list, blank=True)
     last_used_at = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
 
     objects: ClassVar[AuthTokenManager] = AuthTokenManager()

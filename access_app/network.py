@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -76,6 +77,14 @@ def may_come_from(address: str | None, networks: Iterable[Network]) -> bool:
         return True
     known = None if address is None else parsed(address)
     return known is not None and is_within(known, ranges)
+
+
+def key_may_come_from(address: str | None, ranges: Iterable[str]) -> bool:
+    """The same for the ranges of a key, as they were written."""
+    return may_come_from(address, map(_remembered_network, ranges))
+
+
+_remembered_network = lru_cache(maxsize=1024)(parsed_network)
 
 
 def neighbourhood(address: str | None) -> str:

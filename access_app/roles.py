@@ -1,7 +1,7 @@
 """Who may do what: the role x verb table and the one check that every service makes.
 
 Grants are object permissions on projects, kept by django-guardian. A superuser holds the admin role everywhere; an API
-key can do at most what its own role allows, whatever its user may do.
+key can do at most what its own role allows, and of that what its scopes name, whatever its user may do.
 """
 
 from __future__ import annotations
@@ -65,6 +65,11 @@ def allows(role: str | None, verb: Verb) -> bool:
     return role is not None and ROLE_ORDER.index(role) >= ROLE_ORDER.index(LEAST_ROLE[verb])
 
 
+def in_scope(actor: Actor, verb: Verb) -> bool:
+    """Whether the scopes of the key that asks, where it has any, let it do the verb. Every key may look."""
+    return actor.scopes is None or verb == Verb.VIEW or verb in actor.scopes
+
+
 def role_permission(role: str) -> str:
     """The guardian permission codename, on Project, that stands for a role."""
     return f"role_{role}"
@@ -95,6 +100,7 @@ def require(actor: Actor, verb: Verb, project_id: int) -> None:
         raise NotFound
     if not allows(role, verb):
         raise PermissionRefused(verb=str(verb), least_role=str(LEAST_ROLE[verb]))
+    _require_scope(actor, verb)
 
 
 def require_everywhere(actor: Actor, verb: Verb) -> None:
@@ -102,6 +108,13 @@ def require_everywhere(actor: Actor, verb: Verb) -> None:
     role = Role.ADMIN if actor.is_system or actor.user.is_superuser else None
     if not allows(_capped(role, actor.role_cap), verb):
         raise PermissionRefused(verb=str(verb), least_role=str(Role.ADMIN))
+    _require_scope(actor, verb)
+
+
+def _require_scope(actor: Actor, verb: Verb) -> None:
+    if not in_scope(actor, verb):
+        text = _("The scopes of the key do not include “%(verb)s”; use a key that has it.")
+        raise PermissionRefused(text % {"verb": str(verb)}, verb=str(verb))
 
 
 def require_membership(actor: Actor) -> None:
@@ -125,7 +138,7 @@ def project_ids_with(actor: Actor, verb: Verb) -> list[int] | None:
 def _project_ids_with(actor: Actor, verb: Verb) -> list[int] | None:
     if actor.is_system:
         return None
-    if not allows(_capped(Role.ADMIN, actor.role_cap), verb):
+    if not allows(_capped(Role.ADMIN, actor.role_cap), verb) or not in_scope(actor, verb):
         return []
     if actor.user.is_superuser:
         return None

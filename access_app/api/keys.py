@@ -16,7 +16,7 @@ from access_app.api.fields import ChoiceField, InstantField, StrictSerializer, T
 from access_app.api.views import ApiView, ListView, rendered_by
 from access_app.errors import NotFound
 from access_app.models import ApiKey
-from access_app.roles import Role
+from access_app.roles import Role, Verb
 
 
 class KeySerializer(serializers.Serializer[Any]):
@@ -24,6 +24,8 @@ class KeySerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
     user = serializers.CharField(source="user.username")
     role = serializers.CharField()
+    scopes = serializers.ListField(child=serializers.CharField(), help_text="Empty: all that the role may.")
+    addresses = serializers.ListField(child=serializers.CharField(), help_text="Empty: from everywhere.")
     prefix = serializers.CharField(source="token_key", help_text="The first characters, to tell keys apart.")
     created_at = InstantField(source="created")
     expires_at = InstantField(source="expiry")
@@ -37,6 +39,18 @@ class NewKeySerializer(KeySerializer):
 class KeyRequestSerializer(StrictSerializer):
     name = TextField(max_length=100)
     role = ChoiceField(choices=Role.choices, default=Role.VIEWER, help_text=_("What the key may do at most."))
+    scopes = serializers.ListField(
+        child=ChoiceField(choices=[verb.value for verb in Verb]),
+        default=list,
+        max_length=len(Verb),
+        help_text=_("What of its role it may do; it may always look. Empty: all of it."),
+    )
+    addresses = serializers.ListField(
+        child=TextField(max_length=50),
+        default=list,
+        max_length=services.MOST_ADDRESSES,
+        help_text=_("Address ranges that it is taken from, such as 10.1.0.0/16. Empty: from everywhere."),
+    )
     expires_at = InstantField(default=None, allow_null=True, help_text=_("None = until it is deleted."))
 
 
@@ -55,7 +69,14 @@ class KeysView(ListView):
         given = self.read(KeyRequestSerializer)
         actor = self.actor
         key, token = services.create_key(
-            actor, actor.user, name=given["name"], role=given["role"], expiry=given["expires_at"], now=self.now
+            actor,
+            actor.user,
+            name=given["name"],
+            role=given["role"],
+            scopes=given["scopes"],
+            addresses=given["addresses"],
+            expiry=given["expires_at"],
+            now=self.now,
         )
         return Response({**KeySerializer(key).data, "key": token}, status=201, headers={"Cache-Control": "no-store"})
 

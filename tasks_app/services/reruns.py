@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from access_app import audit
 from access_app.actors import Actor
-from access_app.roles import Verb, allows, require, role_in
+from access_app.roles import Verb, holds, require
 from tasks_app import transitions
 from tasks_app.dependencies import TriggerRule, closure
 from tasks_app.errors import NotFound, PermissionRefused, WrongState
@@ -109,7 +109,7 @@ def _to_run_again(old: dict[int, Run], edges: Collection[RunDependency]) -> list
 
 def _require_all(actor: Actor, runs: Collection[Run]) -> None:
     for project in {row.task.project_id for row in runs}:
-        if not allows(role_in(actor, project), Verb.RUN):
+        if not holds(actor, Verb.RUN, project):
             raise PermissionRefused(_("It holds tasks of other projects that your role does not let you run."))
 
 
