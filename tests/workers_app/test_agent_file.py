@@ -224,3 +224,28 @@ def test_the_guardian_finds_what_has_left_its_group_by_its_mark(agent, sleeper):
 def test_the_guardian_ends_the_runs_of_an_agent_whose_lease_is_over(agent, sleeper):
     guarded(agent, b"=other\nL0.2\n+%d\n" % sleeper.pid, close=False)
     assert sleeper.wait(5) == -9
+
+
+@pytest.mark.parametrize(
+    "value", ['correct/horse+battery "it\'s" ä 42', "line one\nline two\n", "x" * 100, "short", ""]
+)
+def test_the_agent_masks_what_the_server_would(agent, value):
+    from access_app.masking import MaskedStream, Masks
+
+    ours, theirs = Masks([value]), agent.Masks([value])
+    assert theirs._forms == ours._forms
+    text = f"a {value} b {value[:3]}\n{value * 2} no end".encode()
+    for size in (1, 5, len(text)):
+        streams = MaskedStream(ours), agent.MaskedStream(theirs)
+        passed = [b"".join(s.feed(text[n : n + size]) for n in range(0, len(text), size)) + s.finish() for s in streams]
+        assert passed[0] == passed[1] == ours.data(text)
+
+
+def test_secrets_are_masked_before_anything_is_kept(agent):
+    value = "correct horse battery"
+    output = agent.Output(100_000, 1000, agent.Masks([value]))
+    output.feed("stdout", b"token correct ho")
+    output.feed("stdout", b"rse battery\nno end " + value.encode())
+    output.close()
+    assert texts(output) == ["token ***", "no end ***"]
+    assert output.result == "no end ***"
