@@ -75,8 +75,9 @@ class _Attempt:
         """Where there are secrets, they come first; the Job then owns them, so that they go with it whatever happens to
         us."""
         if self._wish.secrets:
-            # Of an attempt whose worker died before there was a Job.
-            self._cluster.delete_secret(self._wish.name)
+            # What is left of this attempt and of the one before, where a worker died before there was a Job to own it.
+            for attempt in {max(self._job.attempt - 1, 1), self._job.attempt}:
+                self._cluster.delete_secret(f"{self._wish.run}-{attempt}")
             self._cluster.create_secret(secret_body(self._wish))
         job = self._cluster.create_job(job_body(self._wish, self._job))
         if self._wish.secrets:

@@ -328,6 +328,16 @@ def test_a_kubernetes_job_refers_to_a_secret_of_the_cluster_that_goes_with_it(cl
     assert cluster.secrets == {} and cluster.jobs == {}
 
 
+def test_a_secret_of_the_cluster_that_a_dead_worker_left_goes_with_the_next_attempt(cluster, in_thread):
+    left = {"metadata": {"name": "scheduler-7-1"}, "stringData": {"API_TOKEN": "of before"}}
+    cluster.secrets = {"scheduler-7-1": left, "scheduler-8-1": left}
+    ended = in_thread(run, container.execute, job_with("box:1", executor="container", run_id=7, attempt=2))
+    assert wait_until(lambda: "scheduler-7-2" in cluster.states)
+    assert cluster.secrets.keys() == {"scheduler-7-2", "scheduler-8-1"}
+    cluster.end("scheduler-7-2", 0)
+    assert ended.result(20)[0].state == RunState.SUCCEEDED
+
+
 def test_a_kubernetes_job_without_secrets_asks_for_no_right_to_any(cluster, in_thread):
     ended = in_thread(run, container.execute, make_job("box:1", executor="container", run_id=7))
     assert wait_until(lambda: "scheduler-7-1" in cluster.states)
