@@ -1,9 +1,10 @@
-"""The admin page of sign-ins for JWT: who has tokens, since when, and the end of all that came from one sign-in."""
+"""The admin pages of sign-ins: who has tokens and since when, who failed to sign in, and the end of both."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from axes.models import AccessAttempt
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -11,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from access_app import tokens
+from access_app import sign_in, tokens
 from access_app.admin import InstallationAdmin, actor_of
 from access_app.models import TokenFamily
 
@@ -39,4 +40,27 @@ class TokenFamilyAdmin(InstallationAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         # They are deleted once they are over.
+        return False
+
+
+@admin.register(AccessAttempt)
+class FailureAdmin(InstallationAdmin):
+    list_display = ("username", "ip_address", "failures_since_start", "attempt_time", "user_agent")
+    search_fields = ("username", "ip_address__exact")
+    fields = readonly_fields = list_display
+    actions = ("let_in_again",)
+
+    @admin.action(description=_("Forget the selected failures: who is locked out may sign in again"))
+    def let_in_again(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for name, address in set(queryset.values_list("username", "ip_address")):
+            sign_in.release(actor_of(request), name, address=address, now=timezone.now())
+            messages.success(request, gettext("%(name)s may sign in again.") % {"name": name})
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -7,6 +7,7 @@ class AccessConfig(AppConfig):
     verbose_name = _("Access")
 
     def ready(self) -> None:
+        from access_app import runtime_settings  # noqa: F401  (declares them)
         from access_app.masking import known
         from scheduler_site.logging import add_filter
 

@@ -44,6 +44,17 @@ class SignInRefused(SchedulerError):
     status = 401
 
 
+class TooMany(SchedulerError):
+    """That was too often; wait for the seconds that Retry-After says."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, message: str, *, code: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.code, self.retry_after = code, retry_after
+
+
 class PermissionRefused(SchedulerError):
     """Your role does not allow this; ask an administrator of the installation for a higher one."""
 

@@ -19,6 +19,7 @@ __all__ = [
     "AuditHead",
     "AuditLink",
     "AuditPending",
+    "RateCount",
     "RuntimeSetting",
     "Secret",
     "TokenFamily",
@@ -160,6 +161,18 @@ class RuntimeSetting(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class RateCount(models.Model):
+    """How much of a minute all processes have taken together, for one who asks. On PostgreSQL without a log of writes:
+    after a crash everybody begins anew."""
+
+    key = models.CharField(max_length=32, primary_key=True)
+    minute = models.BigIntegerField()
+    used = models.IntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.used}"
 
 
 class AuditPending(models.Model):

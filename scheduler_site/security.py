@@ -13,9 +13,20 @@ SCHEDULER_TRUSTED_PROXIES = networks("SCHEDULER_TRUSTED_PROXIES")
 
 # --- Sign-in, sessions, keys ----------------------------------------------------------------------------------------
 AUTHENTICATION_BACKENDS = [
+    "access_app.sign_in.LockOutBackend",
     "django.contrib.auth.backends.ModelBackend",
     "guardian.backends.ObjectPermissionBackend",
 ]
+# django-axes: after ten failures of one user from one address, a quarter of an hour without a try.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_CLIENT_IP_CALLABLE = "access_app.network.client_address"
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+# Sign-ins stand in the audit trail; its page in the admin is ours.
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
@@ -30,6 +41,9 @@ ANONYMOUS_USER_NAME = None  # guardian: no anonymous row, nothing anonymous at a
 MIGRATION_MODULES = {"knox": None}
 KNOX_TOKEN_MODEL = "access_app.ApiKey"  # noqa: S105  (a model path, not a secret)
 REST_KNOX = {"TOKEN_PREFIX": "dts_", "TOKEN_TTL": None}
+
+# API requests of one key, or of one user, in a minute; 0: no limit.
+SCHEDULER_REQUESTS_PER_MINUTE: int = env.int("SCHEDULER_REQUESTS_PER_MINUTE", 6000)
 
 # --- Web hardening --------------------------------------------------------------------------------------------------
 SESSION_COOKIE_AGE = int(timedelta(days=7).total_seconds())

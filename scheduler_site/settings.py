@@ -79,6 +79,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "knox",
     "guardian",
+    "axes",
     "django_celery_beat",
     "django_prometheus",
     "csp",
@@ -94,6 +95,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "monitoring_app.logs.RequestContextMiddleware",
     "access_app.middleware.AddressMiddleware",
+    "access_app.api.throttles.RateHeadersMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -187,6 +189,7 @@ REST_FRAMEWORK = {
         "access_app.authentication.JWTAuthentication",
         "access_app.authentication.ConsoleSessionAuthentication",
     ],
+    "DEFAULT_THROTTLE_CLASSES": ["access_app.api.throttles.PrincipalThrottle"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["access_app.api.parsers.StrictJSONParser"],
@@ -231,4 +234,5 @@ LOGGING_CONFIG = None
 configure_logging(SCHEDULER_LOG_FORMAT, SCHEDULER_LOG_LEVEL)
 PROMETHEUS_EXPORT_MIGRATIONS = False
 # Whether HSTS covers subdomains and browsers' preload lists is for the owner of the domain to say, not for us.
-SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+# axes.W002: its middleware would only write the answers that access_app/sign_in.py gives.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021", "axes.W002"]

@@ -154,11 +154,13 @@ def _restore_defaults(app_config: Any, **options: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_runtime_settings() -> Iterator[None]:
+def _own_runtime_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test has set stays in its database; the process must not remember it for the next one."""
-    from access_app import refusals, runtime
+    from access_app import rates, refusals, runtime
 
     refusals.forget()
+    rates.forget()
+    monkeypatch.setattr(rates, "REFRESH_SECONDS", 1e9)
     yield
     runtime.forget()
 

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
-from access_app.errors import InvalidInput, SchedulerError
+from access_app.errors import InvalidInput, SchedulerError, TooMany
 from access_app.outages import is_outage
 
 CONTENT_TYPE = "application/problem+json"
@@ -36,6 +36,8 @@ def problem_handler(error: Exception, context: Mapping[str, Any]) -> HttpRespons
         response = problem(error.status, error.code, str(error.message), **error.details)
         if error.status == 401:
             response["WWW-Authenticate"] = 'Bearer realm="scheduler"'
+        if isinstance(error, TooMany):
+            response["Retry-After"] = str(error.retry_after)
         return response
     if isinstance(error, exceptions.APIException):
         return _of_drf(error)

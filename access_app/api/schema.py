@@ -21,6 +21,7 @@ _TEXTS = {
     412: "The object was changed since it was read.",
     413: "The body is larger than 10 MB.",
     415: "The body is not `application/json`.",
+    429: "Too many requests; `Retry-After` says when to ask again.",
 }
 
 
@@ -59,7 +60,7 @@ class ProblemAutoSchema(AutoSchema):
             statuses.append(404)
         if self.method in ("POST", "PUT", "PATCH"):
             statuses += [413, 415]
-        return statuses
+        return [*statuses, 429]
 
     def _get_filter_parameters(self) -> list[dict[str, Any]]:
         filterset = getattr(self.view, "filterset", None)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.auth import authenticate
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from access_app import refusals, tokens
+from access_app import refusals, sign_in, tokens
 from access_app.api.fields import StrictSerializer, TextField
 from access_app.api.views import ApiView
-from access_app.errors import SignInRefused
 from access_app.network import client_address
 
 
@@ -52,12 +50,10 @@ class OpenView(ApiView):
 class TokenView(OpenView):
     @extend_schema(operation_id="auth_token_create", request=SignInSerializer, responses=PairSerializer)
     def post(self, request: Request) -> Response:
-        """Sign in with name and password: an access token for ten minutes, and a refresh token for the next one."""
+        """Sign in with name and password, ten times a minute at most: an access token for ten minutes, and a
+        refresh token for the next one."""
         given = self.read(SignInSerializer)
-        user = authenticate(request._request, username=given["username"], password=given["password"])
-        if user is None:
-            refusals.note(request, "wrong_password", now=self.now, subject="sign-in", name=given["username"])
-            raise SignInRefused
+        user = sign_in.user_with(request._request, **given, now=self.now)
         return _answer(tokens.sign_in(user, now=self.now, **self.origin))
 
 

@@ -82,6 +82,8 @@ class InfoView(ApiView):
 class SchemaView(SpectacularAPIView):
     """The OpenAPI 3 document of this API, as YAML or, with `?format=json`, as JSON."""
 
+    rate_class = "costly"
+
 
 class DocsView(SpectacularSwaggerSplitView):
     """The same document to read and try out; everything it loads comes from this host."""

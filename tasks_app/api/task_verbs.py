@@ -52,6 +52,8 @@ class TriggerView(ApiView):
 
 
 class TriggerBatchView(ApiView):
+    rate_class = "costly"
+
     @extend_schema(
         operation_id="tasks_trigger_batch",
         parameters=[IDEMPOTENCY_KEY],
