@@ -9,7 +9,7 @@ CORE_TESTS := tests/tasks_app tests/dispatcher_app tests/workers_app
 COMPILE := $(BIN)/pip-compile --quiet --no-emit-index-url --no-emit-find-links --strip-extras
 # System checks and the migration check must neither need nor touch a database that somebody uses.
 CHECKING := DATABASE_URL=sqlite:///:memory: CELERY_BROKER_URL= SCHEDULER_SECRET_KEY=check-only-$(shell printf '%050d' 0)
-PRODUCTION := SCHEDULER_ENV=production SCHEDULER_ALLOWED_HOSTS=scheduler.example SCHEDULER_ENCRYPTION_KEYS=$(shell echo check-only | sha256sum | cut -c1-64) CELERY_BROKER_URL=amqp://broker.example//
+PRODUCTION := SCHEDULER_ENV=production SCHEDULER_ALLOWED_HOSTS=scheduler.example SCHEDULER_ENCRYPTION_KEYS=$(shell echo check-only | sha256sum | cut -c1-64) SCHEDULER_SECRET_KEY=$(shell echo check-only | sha512sum | cut -c1-100) CELERY_BROKER_URL=amqps://broker.example//
 export PYTHON
 
 .PHONY: help

@@ -34,3 +34,17 @@ class AddressMiddleware:
         if _FOR_PROGRAMS.match(request.path):
             return problem(403, "address_not_allowed", text)
         return HttpResponseForbidden(text, content_type="text/plain; charset=utf-8")
+
+
+class PermissionsPolicyMiddleware:
+    """Tells browsers that no page of ours, nor one inside it, needs what their devices can do."""
+
+    POLICY = "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        response.headers.setdefault("Permissions-Policy", self.POLICY)
+        return response

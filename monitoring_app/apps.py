@@ -7,4 +7,5 @@ class MonitoringConfig(AppConfig):
     verbose_name = _("Monitoring")
 
     def ready(self) -> None:
-        from monitoring_app import checks, checks_of_secrets  # noqa: F401  (they register themselves)
+        # They register themselves.
+        from monitoring_app import checks, checks_of_deployment, checks_of_secrets  # noqa: F401

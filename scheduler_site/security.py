@@ -55,13 +55,39 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_SSL_REDIRECT = PRODUCTION and env.bool("SCHEDULER_SSL_REDIRECT", True)
 SECURE_HSTS_SECONDS = 31536000 if PRODUCTION else 0
+# Whether every host below ours answers by HTTPS is for the owner of the domain to say.
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SCHEDULER_HSTS_SUBDOMAINS", False)
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+# Connections that may go without TLS since the network between is private: database, broker.
+SCHEDULER_PLAINTEXT: list[str] = env.list("SCHEDULER_PLAINTEXT", [])
+# Origins whose pages may use the API; never with the cookies of somebody who is signed in.
+CORS_ALLOWED_ORIGINS: list[str] = env.list("SCHEDULER_CORS_ORIGINS", [])
+CORS_ALLOW_ALL_ORIGINS = "*" in CORS_ALLOWED_ORIGINS
+if CORS_ALLOW_ALL_ORIGINS:
+    CORS_ALLOWED_ORIGINS = []
+CORS_URLS_REGEX = r"^/api(/|$)"
+CORS_ALLOW_CREDENTIALS = False
+CORS_ALLOW_HEADERS = [
+    "accept",
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "if-match",
+    "x-api-key",
+    "x-request-id",
+]
+CORS_EXPOSE_HEADERS = [
+    *("ETag", "Retry-After", "X-Request-ID"),
+    *("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy"),
+]
+CORS_PREFLIGHT_MAX_AGE = 600
 SECURE_REDIRECT_EXEMPT = [r"^health/live/?$"]
 if env.bool("SCHEDULER_TRUST_FORWARDED_PROTO", False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
 CONTENT_SECURITY_POLICY = {
-    "EXCLUDE_URL_PREFIXES": ["/admin/", "/api/docs"],
+    "EXCLUDE_URL_PREFIXES": ["/api/docs"],
     "DIRECTIVES": {
         "default-src": ["'self'"],
         "script-src": ["'self'"],

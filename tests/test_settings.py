@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import ssl
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_the_server_ends_a_session_that_stands_still_in_a_transaction_or_has_los
 
 
 def test_production_does_not_start_without_the_hosts_it_answers_for():
-    production = {"SCHEDULER_ENV": "production", "SCHEDULER_SECRET_KEY": "k" * 60}
+    production = {"SCHEDULER_ENV": "production", "SCHEDULER_SECRET_KEY": secrets.token_urlsafe(64)}
     production["SCHEDULER_ENCRYPTION_KEYS"] = "0123456789abcdef" * 2
     refused = check(**production)
     assert refused.returncode != 0 and "SCHEDULER_ALLOWED_HOSTS is empty" in refused.stderr
