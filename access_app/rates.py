@@ -66,13 +66,14 @@ _refreshed = 0.0
 
 def take(kind: str, who: str, limit: int, *, now: datetime) -> Standing:
     """Count a request of this kind by `who`. No statement for most of them; one where a new share has to be taken."""
-    key = blake2b(f"{kind} {who}".encode(), digest_size=16).hexdigest()
+    # With another limit the count begins anew: a share of a large one would use up a small one at once.
+    key = blake2b(f"{kind} {limit} {who}".encode(), digest_size=16).hexdigest()
     # Not all counts begin anew at the same second.
     moment = now.timestamp() + int(key[:4], 16) % SECONDS
     minute, seconds = int(moment // SECONDS), SECONDS - int(moment % SECONDS)
     with _lock:
         count = _counts.get(key)
-        if count is None or count.minute != minute or count.limit != limit:
+        if count is None or count.minute != minute:
             count = _remember(key, _Count(minute, limit))
         if count.share > 0 or count.is_full:
             return _standing(count, seconds)
