@@ -27,6 +27,11 @@ class Actor:
     key_addresses: tuple[str, ...] = ()
     address: str | None = None
     request_id: str = ""
+    key_id: int | None = None
+    # Set where a rule of approval is met already; see second_person.
+    let_through: bool = False
+    # What is told to the audit trail is told here, too.
+    trail: list[Any] | None = None
     roles: dict[int, str | None] = field(default_factory=dict)
     projects: dict[str, list[int] | None] = field(default_factory=dict)
 
@@ -60,5 +65,6 @@ def request_actor(request: Any) -> Actor:
             tuple(key.addresses),
             address=address,
             request_id=request_id,
+            key_id=key.pk,
         )
     return user_actor(request.user, address=address, request_id=request_id)

@@ -16,11 +16,13 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from access_app import worker_keys
+from access_app import approvals, worker_keys
 from access_app.actors import Actor, request_actor
+from access_app.admin_forms import asked_text
 from access_app.errors import SchedulerError
 from access_app.models import ApiKey, AuditEntry, WorkerKey
 from access_app.roles import Verb, allows, project_ids_with, role_in
+from access_app.second_person import ApprovalRequired
 from access_app.services import delete_key
 
 if TYPE_CHECKING:
@@ -142,9 +144,19 @@ class ServiceAdmin(SchedulerAdmin):
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         # All or none: Django tells afterwards that all of them were deleted.
+        held: list[ApprovalRequired] = []
         with transaction.atomic():
             for obj in queryset:
-                self.delete_row(actor_of(request), obj)
+                try:
+                    self.delete_row(actor_of(request), obj)
+                except ApprovalRequired as error:
+                    held.append(error)
+            if held:
+                transaction.set_rollback(True)
+        for one in held[1:]:
+            messages.warning(request, asked_text(approvals.ask(one)))
+        if held:
+            raise held[0]
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         try:
@@ -159,7 +171,8 @@ class ServiceAdmin(SchedulerAdmin):
             return self._refused(request, error)
 
     def _refused(self, request: HttpRequest, error: SchedulerError) -> HttpResponse:
-        messages.error(request, error.message)
+        asked = asked_text(approvals.ask(error)) if isinstance(error, ApprovalRequired) else ""
+        messages.error(request, asked or error.message)
         return HttpResponseRedirect(reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"))
 
     # Django's own walk through the related rows would load every run, and stop at those that nobody may delete here.
@@ -266,6 +279,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
 
 from access_app import (  # noqa: E402  (register their pages, on the classes above)
+    admin_approvals,  # noqa: F401
     admin_people,  # noqa: F401
     admin_settings,  # noqa: F401
     admin_tokens,  # noqa: F401

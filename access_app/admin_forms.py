@@ -10,14 +10,23 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db.models import Model
+from django.utils.translation import gettext as _
 
+from access_app import approvals
 from access_app.actors import Actor
+from access_app.approval_models import ApprovalRequest
 from access_app.errors import InvalidInput, SchedulerError
+from access_app.second_person import ApprovalRequired
 
 if TYPE_CHECKING:
     AnyModelForm = forms.ModelForm[Any]
 else:
     AnyModelForm = forms.ModelForm
+
+
+def asked_text(request: ApprovalRequest) -> str:
+    """That something waits for a second person, for a reader."""
+    return _("This needs a second person, who is asked: request for approval #%(id)d.") % {"id": request.pk}
 
 
 class ServiceForm(AnyModelForm):
@@ -50,6 +59,9 @@ class ServiceForm(AnyModelForm):
         except InvalidInput as error:
             for name, texts in error.errors.items():
                 self.add_error(name if name in self.fields else NON_FIELD_ERRORS, texts)
+        except ApprovalRequired as error:
+            # The transaction of the page goes on: what was asked for is kept with it.
+            self.add_error(None, asked_text(approvals.ask(error)))
         except SchedulerError as error:
             path = error.details.get("path")
             self.add_error(None, f"{error.message} ({' → '.join(path)})" if path else error.message)

@@ -22,14 +22,14 @@ def append(
     after: dict[str, Any] | None = None,
 ) -> None:
     """Record that `actor` did `verb` to `obj` at `now`. `before` and `after` are plain JSON values, without secrets."""
-    _append([_entry(actor, verb, obj, now, before, after)])
+    _append([_entry(actor, verb, obj, now, before, after)], actor.trail)
 
 
 def append_all(
     actor: Actor, verb: str, done: Iterable[tuple[models.Model, dict[str, Any] | None]], *, now: datetime
 ) -> None:
     """The same for many objects, each with what it is `after`, in as many statements as for one."""
-    _append([_entry(actor, verb, obj, now, None, after) for obj, after in done])
+    _append([_entry(actor, verb, obj, now, None, after) for obj, after in done], actor.trail)
 
 
 def append_refusal(
@@ -56,12 +56,14 @@ def append_refusal(
         address=address,
         request_id=request_id,
     )
-    _append([entry])
+    _append([entry], None)
 
 
-def _append(entries: list[AuditEntry]) -> None:
+def _append(entries: list[AuditEntry], trail: list[Any] | None) -> None:
     """Add the entries, each with the note that it is still to be sealed; one transaction, as without that note an
     entry counts as forged."""
+    if trail is not None:
+        trail.extend(entries)
     with transaction.atomic(savepoint=False):
         made = AuditEntry.objects.bulk_create(entries)
         AuditPending.objects.bulk_create([AuditPending(entry_id=entry.pk) for entry in made])

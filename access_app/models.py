@@ -9,11 +9,14 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 from knox.models import AbstractAuthToken, AuthTokenManager
 
+from access_app.approval_models import ApprovalPolicy, ApprovalRequest
 from access_app.roles import Role
 from access_app.secret_models import Secret
 
 __all__ = [
     "ApiKey",
+    "ApprovalPolicy",
+    "ApprovalRequest",
     "AuditAnchor",
     "AuditEntry",
     "AuditHead",

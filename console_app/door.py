@@ -14,10 +14,13 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotModified
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
+from access_app import approvals
 from access_app.actors import Actor, request_actor
+from access_app.second_person import ApprovalRequired
 from console_app.errors import sentence
 from console_app.links import without_blanks
 from tasks_app.errors import NotFound, PermissionRefused, SchedulerError
@@ -42,6 +45,10 @@ def page(view: View[P]) -> Entry[P]:
         try:
             actor = request.META["console.actor"] = request_actor(request)
             return view(request, actor, *args, **kwargs)
+        except ApprovalRequired as error:
+            asked = approvals.ask(error)
+            messages.info(request, _("This needs a second person: it is asked for here, and not done yet."))
+            return redirect("console:approval", pk=asked.pk)
         except NotFound as error:
             raise Http404 from error
         except PermissionRefused as error:
@@ -61,7 +68,7 @@ def action(back: str) -> Callable[[View[P]], Entry[P]]:
         def guarded(request: HttpRequest, actor: Actor, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             try:
                 return view(request, actor, *args, **kwargs)
-            except NotFound:
+            except (NotFound, ApprovalRequired):
                 raise
             except SchedulerError as error:
                 messages.error(request, sentence(error))

@@ -14,6 +14,10 @@ DEFAULTS: dict[str, Promise] = {
     "permission_denied": _("Your role does not allow this; ask an administrator of the installation for a higher one."),
     "wrong_state": _("The object is in a state that does not allow this."),
     "stale_edit": _("The object was changed since you read it; read it again and repeat your edit."),
+    "self_approval": _("Nobody decides what they asked for themselves, by whatever key or group; ask a second person."),
+    "approval_outdated": _(
+        "What this is about was changed since it was asked for; look at it as it is now, and ask again."
+    ),
     "last_administrator": _(
         "Nobody would be left to administer the installation; make somebody else an administrator first."
     ),

@@ -4,6 +4,7 @@ from django.urls import path
 
 from console_app.views import (
     access,
+    approvals,
     audit,
     backfills,
     calendar_edit,
@@ -91,6 +92,15 @@ urlpatterns = [
     path("secrets/new", secrets.new, name="secret_new"),
     path("secrets/<int:pk>/", secrets.edit, name="secret"),
     path("secrets/<int:pk>/delete", secrets.delete, name="secret_delete"),
+    path("approvals/", approvals.approval_list, name="approvals"),
+    path("approvals/rules/", approvals.rules, name="approval_rules"),
+    path("approvals/rules/<int:pk>/delete", approvals.rule_delete, name="approval_rule_delete"),
+    path("approvals/<int:pk>/", approvals.approval_page, name="approval"),
+    path("approvals/<int:pk>/approve", approvals.approve, name="approval_approve"),
+    path("approvals/<int:pk>/deny", approvals.deny, name="approval_deny"),
+    path("approvals/<int:pk>/cancel", approvals.cancel, name="approval_cancel"),
+    path("approvals/<int:pk>/break-glass", approvals.break_glass, name="approval_break_glass"),
+    path("approvals/<int:pk>/review", approvals.review, name="approval_review"),
     path("audit/", audit.audit_list, name="audit"),
     path("settings/", settings.settings_page, name="settings"),
     path("workers/", workers.worker_list, name="workers"),

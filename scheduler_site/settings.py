@@ -185,6 +185,9 @@ SCHEDULER_S3_REGION: str = env.str("SCHEDULER_S3_REGION", "us-east-1")
 SCHEDULER_S3_ACCESS_KEY: str = env.str("SCHEDULER_S3_ACCESS_KEY", "")
 SCHEDULER_S3_SECRET_KEY: str = env.str("SCHEDULER_S3_SECRET_KEY", "")
 
+# How long a request for the approval of a second person can be decided.
+SCHEDULER_APPROVAL_HOURS = positive("SCHEDULER_APPROVAL_HOURS", 24.0)
+
 # --- REST API -------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

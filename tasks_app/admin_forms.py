@@ -98,6 +98,10 @@ class TaskForm(ServiceForm):
         workers = self.cleaned_data["routing_workers"]
         return [] if workers is None else workers
 
+    def clean_tags(self) -> Any:
+        tags = self.cleaned_data["tags"]
+        return [] if tags is None else tags
+
     def clean_command(self) -> str:
         # Browsers send line ends as CRLF; a shell would take the CR for a part of the command.
         return str(self.cleaned_data["command"]).replace("\r\n", "\n")

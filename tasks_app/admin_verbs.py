@@ -10,8 +10,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
+from access_app import approvals
 from access_app.actors import Actor
 from access_app.admin import actor_of
+from access_app.admin_forms import asked_text
+from access_app.second_person import ApprovalRequired
 from tasks_app.errors import SchedulerError
 
 MOST_REFUSALS_SHOWN = 5
@@ -26,6 +29,8 @@ def apply_verb(
         try:
             verb(actor_of(request), row)
             count += 1
+        except ApprovalRequired as error:
+            refused.append(f"{row}: {asked_text(approvals.ask(error))}")
         except SchedulerError as error:
             refused.append(f"{row}: {error.message}")
     if count:

@@ -22,8 +22,8 @@ _SQL = (
 def writes_of_run_state(code: str) -> list[tuple[int, str]]:
     """(line, source) of every statement that could change the state of a run, by ORM, attribute or SQL.
 
-    Workers and backfills have a state too: what begins with Worker or Backfill, names WorkerState or BackfillState or
-    is called `worker` is theirs. An `outcome` is what transitions.py is asked to write.
+    Workers, backfills and requests for approval have a state too: what begins with one of these, names WorkerState or
+    BackfillState or is called `worker` is theirs. An `outcome` is what transitions.py is asked to write.
     """
     tree = ast.parse(code)
     return sorted({(node.lineno, ast.unparse(node)[:120]) for node in _suspects(tree, _names_of_workers(tree))})
@@ -31,11 +31,11 @@ def writes_of_run_state(code: str) -> list[tuple[int, str]]:
 
 def _names_of_workers(tree: ast.AST) -> frozenset[str]:
     """What stands for workers, backfills or their state: classes, arguments annotated so, queries that begin there."""
-    names = {"Worker", "WorkerState", "worker", "Backfill", "BackfillState"}
+    names = {"Worker", "WorkerState", "worker", "Backfill", "BackfillState", "ApprovalRequest"}
     for node in ast.walk(tree):
         if isinstance(node, ast.arg) and _mentions(node.annotation, names):
             names.add(node.arg)
-        elif isinstance(node, ast.Assign) and _root(node.value) in ("Worker", "Backfill"):
+        elif isinstance(node, ast.Assign) and _root(node.value) in ("Worker", "Backfill", "ApprovalRequest"):
             names.update(target.id for target in node.targets if isinstance(target, ast.Name))
     return frozenset(names)
 

@@ -22,6 +22,7 @@ from access_app.models import AuditEntry
 from access_app.roles import grant
 from tasks_app.models import Calendar, Pool, Project, Resource, Run, Schedule, Task, TaskDependency
 from tasks_app.services import backfills, calendars, dependencies, runs, schedules, secrets, tasks
+from tests.api.test_access import waiting_approval
 from workers_app.models import Worker
 
 NOW = datetime.now(UTC)
@@ -43,6 +44,8 @@ KINDS = {
     "backfills/": "backfill",
     "calendars/": "calendar",
     "secrets/": "secret",
+    "approvals/rules/": "rule",
+    "approvals/": "approval",
     "resources/": "resource",
     "access/projects/": "project",
     "access/users/": "user",
@@ -78,7 +81,10 @@ def objects(project: Any, alice: Any) -> dict[str, Any]:
         id=uuid4(), name="w", host="h", pid=1, pool=pool, slots=1, started_at=NOW, beat_at=NOW, lease_until=NOW
     )
     group = Group.objects.create(name="classified group")
+    rule, approval = waiting_approval(third, NOW)
     return {
+        "rule": rule,
+        "approval": approval,
         "task": task,
         "run": runs.trigger(system, task, runs.Request(), now=NOW)[0],
         "schedule": schedule,
@@ -185,6 +191,8 @@ def for_somebody_elsewhere(route: str, editor: bool) -> set[int]:
         return {200, 302, 405} if editor else {404, 405}
     if "<" in route:
         return {404, 405}
+    if route == "approvals/rules/":
+        return {200, 403, 422}
     if route in NEW:
         return {200, 422} if editor else {403}
     return {200, 405, 422}
@@ -216,6 +224,8 @@ def test_a_member_reads_what_the_role_shows_and_a_viewer_moves_nothing(objects, 
         writes = re.search(r"/(edit|delete|new)$", route) is not None
         if route.startswith(ADMINISTRATION):
             wanted = {403, 404, 405}
+        elif route.startswith("keys/") and "<" in route:
+            wanted = {404, 405}
         elif writes:
             wanted = {403, 405}
         elif route.endswith("/backfill"):

@@ -13,8 +13,11 @@ from django.utils.translation import gettext as _
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
+from access_app import approvals
+from access_app.api.fields import instant
 from access_app.errors import InvalidInput, SchedulerError, TooMany
 from access_app.outages import is_outage
+from access_app.second_person import ApprovalRequired
 
 CONTENT_TYPE = "application/problem+json"
 log = structlog.get_logger(__name__)
@@ -32,6 +35,8 @@ def problem_handler(error: Exception, context: Mapping[str, Any]) -> HttpRespons
     set_rollback()
     if isinstance(error, InvalidInput):
         return _invalid(error.errors)
+    if isinstance(error, ApprovalRequired):
+        return _asked(error)
     if isinstance(error, SchedulerError):
         response = problem(error.status, error.code, str(error.message), **error.details)
         if error.status == 401:
@@ -50,6 +55,14 @@ def problem_handler(error: Exception, context: Mapping[str, Any]) -> HttpRespons
     if isinstance(error, PermissionDenied):
         return problem(403, "permission_denied", _("You may not do this."))
     return _unexpected(error, context)
+
+
+def _asked(error: ApprovalRequired) -> HttpResponseBase:
+    """202: nothing is done yet; where it can be decided stands in the answer."""
+    request = approvals.ask(error)
+    address = f"/api/approvals/{request.pk}"
+    told = {"code": error.code, "detail": str(error.message), "approval": request.pk, "state": "pending"}
+    return JsonResponse({**told, "url": address, "expires_at": instant(request.expires_at)}, status=error.status)
 
 
 def _of_drf(error: exceptions.APIException) -> HttpResponseBase:

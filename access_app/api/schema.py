@@ -41,11 +41,49 @@ class ProblemSerializer(serializers.Serializer[Any]):
         return {**super().get_fields(), "errors": errors}
 
 
+class AskedSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField(help_text="`approval_required`")
+    detail = serializers.CharField()
+    approval = serializers.IntegerField(help_text="Id of the request for approval.")
+    state = serializers.CharField()
+    url = serializers.CharField()
+    expires_at = serializers.DateTimeField()
+
+
+# What a rule of approval may hold: see second_person.
+HELD_OPERATIONS = {
+    "tasks_create",
+    "tasks_change",
+    "tasks_replace",
+    "tasks_delete",
+    "tasks_trigger",
+    "tasks_trigger_batch",
+    "tasks_backfill",
+    "tasks_schedules_create",
+    "schedules_change",
+    "schedules_delete",
+    "dependencies_create",
+    "dependencies_change",
+    "dependencies_delete",
+    "runs_rerun",
+    "runs_release",
+    "secrets_create",
+    "secrets_change",
+    "secrets_delete",
+    "approval_rules_create",
+    "approval_rules_delete",
+}
+
+
 class ProblemAutoSchema(AutoSchema):
     """Adds what all views share: the problems that any operation of its kind may answer, and the filters of a list."""
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
+        if self.get_operation_id() in HELD_OPERATIONS:
+            asked = OpenApiResponse(AskedSerializer, "A rule asks for a second person: it is not done yet.")
+            held = self._get_response_for_code(asked, "202", ["application/json"], direction)  # type: ignore[no-untyped-call]
+            bodies.setdefault("202", held)
         for status in self._problem_statuses():
             problem = OpenApiResponse(ProblemSerializer, _TEXTS[status])
             answer = self._get_response_for_code(problem, str(status), [CONTENT_TYPE], direction)  # type: ignore[no-untyped-call]

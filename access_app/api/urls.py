@@ -1,3 +1,14 @@
+from access_app.api.approvals import (
+    ApprovalsView,
+    ApprovalView,
+    ApproveView,
+    BreakGlassView,
+    CancelView,
+    DenyView,
+    ReviewView,
+    RulesView,
+    RuleView,
+)
 from access_app.api.audit import AuditView
 from access_app.api.groups import GroupsView, GroupView
 from access_app.api.keys import KeysView, KeyView
@@ -17,6 +28,15 @@ urlpatterns = routes(
     ("auth/token", TokenView),
     ("auth/token/refresh", TokenRefreshView),
     ("auth/token/revoke", TokenRevokeView),
+    ("approvals", ApprovalsView),
+    ("approvals/<int:approval_id>", ApprovalView),
+    ("approvals/<int:approval_id>/approve", ApproveView),
+    ("approvals/<int:approval_id>/deny", DenyView),
+    ("approvals/<int:approval_id>/cancel", CancelView),
+    ("approvals/<int:approval_id>/break-glass", BreakGlassView),
+    ("approvals/<int:approval_id>/review", ReviewView),
+    ("approval-rules", RulesView),
+    ("approval-rules/<int:rule_id>", RuleView),
     ("audit", AuditView),
     ("settings", SettingsView),
 )

@@ -16,10 +16,12 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseFault
 from django.utils.translation import gettext as _
 
+from access_app import approvals
 from access_app.actors import Actor, system_actor
 from access_app.api.fields import instant
 from access_app.errors import InvalidInput, NotFound, SchedulerError
 from access_app.outages import is_outage
+from access_app.second_person import ApprovalRequired
 
 FAILED = 1
 REFUSED = 2
@@ -41,6 +43,9 @@ class SchedulerCommand(BaseCommand):
             return super().execute(*args, **options)
         try:
             return super().execute(*args, **options)
+        except ApprovalRequired as error:
+            text = _("This needs a second person, who is asked: request for approval #%(id)d.")
+            self._end(text % {"id": approvals.ask(error).pk}, REFUSED, error)
         except SchedulerError as error:
             self._end(_sentence(error), REFUSED, error)
         except ObjectDoesNotExist as error:

@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 from django import template
 from django.template import Context
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
+from access_app import approvals
 from access_app.roles import Verb, project_ids_with
 from console_app import ansi, formats, states
 from tasks_app.models import Run
@@ -29,6 +31,15 @@ def gives_roles(context: Context) -> bool:
     """Whether the reader may give roles anywhere."""
     actor = context["request"].META.get("console.actor")
     return actor is not None and project_ids_with(actor, Verb.MANAGE) != []
+
+
+@register.simple_tag(takes_context=True)
+def approvals_waiting(context: Context) -> int:
+    """How many requests for approval the reader may decide, or is to review."""
+    actor = context["request"].META.get("console.actor")
+    if actor is None:
+        return 0
+    return approvals.waiting_for(actor, now=timezone.now()).count() + approvals.to_review(actor).count()
 
 
 @register.simple_tag

@@ -82,6 +82,7 @@ class TaskBody(RoutingBody):
     project = TextField(max_length=100, required=False, help_text=_("Name of the project; default: `default`."))
     description = TextField(max_length=20_000, allow_blank=True, required=False, trim_whitespace=False)
     task_type = TextField(max_length=50, allow_blank=True, required=False)
+    tags = serializers.ListField(child=TextField(max_length=50), max_length=20, required=False)
     executor = TextField(max_length=20, help_text="`shell`, `python`, `callable` or `http`.")
     command = TextField(max_length=100_000, allow_blank=True, trim_whitespace=False)
     params = ObjectField(required=False)

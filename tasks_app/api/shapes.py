@@ -45,6 +45,7 @@ class TaskSerializer(GuardedSerializer, RoutingShape):
     project = serializers.CharField(source="project.name")
     description = serializers.CharField()
     task_type = serializers.CharField()
+    tags = serializers.ListField(child=serializers.CharField())
     executor = serializers.CharField(source="version.executor")
     command = serializers.CharField(source="version.command", allow_null=True, help_text=NOT_FOR_ALL)
     params = serializers.DictField(source="version.params", allow_null=True, help_text=NOT_FOR_ALL)

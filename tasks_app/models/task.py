@@ -43,6 +43,8 @@ class Task(models.Model):
     name = models.CharField(_("name"), max_length=200, validators=[one_line])
     description = models.TextField(_("description"), blank=True, max_length=20_000)
     task_type = models.CharField(_("type"), max_length=50, blank=True, validators=[one_line])
+    # Words to group by; rules of approval may name one.
+    tags = models.JSONField(_("tags"), default=list, blank=True)
     version = models.ForeignKey("TaskVersion", null=True, editable=False, on_delete=models.PROTECT, related_name="+")
     pool = models.ForeignKey(Pool, on_delete=models.PROTECT, related_name="tasks", verbose_name=_("pool"))
     priority = models.PositiveSmallIntegerField(

@@ -13,7 +13,9 @@ from django.utils.translation import gettext as _
 
 from access_app import audit
 from access_app.actors import Actor
+from access_app.approval_models import Kind
 from access_app.roles import Verb, require
+from access_app.second_person import held
 from tasks_app import executors, transitions
 from tasks_app.backfill_instants import Instant, considered
 from tasks_app.dependencies import closure
@@ -25,7 +27,7 @@ from tasks_app.models.run import RunType
 from tasks_app.models.schedule import ScheduleKind
 from tasks_app.planning import Firing, plan_runs
 from tasks_app.queries import get_visible
-from tasks_app.services import secrets
+from tasks_app.services import places, secrets
 from tasks_app.states import TERMINAL, RunState
 from tasks_app.wakeup import nudge
 
@@ -76,6 +78,7 @@ def preview(actor: Actor, task: Task, wish: Wish, *, now: datetime) -> list[Inst
     return _ordered(considered(task, _checked(task, wish, now), wish.start, wish.end, wish.reprocess), wish)
 
 
+@held(Kind.RUN, "backfills.plan", places.of_task, data=(Wish,))
 def plan(actor: Actor, task: Task, wish: Wish, *, now: datetime) -> Backfill:
     """Plan a run for each instant that `preview` would, with its downstream runs, in a number of statements that does
     not grow with them. Raises InvalidInput, also when no instant would be planned."""

@@ -11,18 +11,22 @@ from django.utils.translation import gettext as _
 
 from access_app import audit
 from access_app.actors import Actor
+from access_app.approval_models import Kind
 from access_app.roles import Verb, require
+from access_app.second_person import held
 from tasks_app.conditions import ConditionError, parse
 from tasks_app.dependencies import cycle_path
 from tasks_app.errors import DependencyCycle, InvalidInput
 from tasks_app.models import Project, Task, TaskDependency
 from tasks_app.periods import PeriodPolicy, Unit
 from tasks_app.queries import get_visible, tasks_visible_to
+from tasks_app.services import places
 
 EDGE_FIELDS = ("condition", "period", "period_back", "period_policy")
 MOST_PERIODS_BACK = 100
 
 
+@held(Kind.EDIT, "dependencies.create", places.of_ends)
 def create(
     actor: Actor, upstream: Task, downstream: Task, fields: Mapping[str, Any] | None = None, *, now: datetime
 ) -> TaskDependency:
@@ -43,6 +47,7 @@ def create(
     return edge
 
 
+@held(Kind.EDIT, "dependencies.update", places.of_edge)
 def update(actor: Actor, edge: TaskDependency, fields: Mapping[str, Any], *, now: datetime) -> TaskDependency:
     """Change some EDGE_FIELDS; planned runs keep what they have. Raises as `create`, and NotFound when it is gone."""
     _require(actor, edge)
@@ -61,6 +66,7 @@ def update(actor: Actor, edge: TaskDependency, fields: Mapping[str, Any], *, now
     return edge
 
 
+@held(Kind.EDIT, "dependencies.delete", places.of_edge)
 def delete(actor: Actor, edge: TaskDependency, *, now: datetime) -> None:
     """Remove the edge; runs planned already keep theirs."""
     _require(actor, edge)

@@ -10,12 +10,15 @@ from django.utils.translation import gettext_lazy
 
 from access_app import audit
 from access_app.actors import Actor
+from access_app.approval_models import Kind
 from access_app.roles import Verb, require
+from access_app.second_person import held
 from tasks_app.errors import InvalidInput, WrongState
 from tasks_app.models import Run
 from tasks_app.models.run import RunType
 from tasks_app.planning import Firing, plan_runs
 from tasks_app.queries import get_visible
+from tasks_app.services import places
 from tasks_app.services.pauses import require_taking_runs
 from tasks_app.services.task_rules import RUN_LIMITS
 from tasks_app.states import TERMINAL, RunState
@@ -32,6 +35,7 @@ class Release(models.TextChoices):
     ALONE = "alone", gettext_lazy("alone on its worker")
 
 
+@held(Kind.RUN, "runs.release", places.of_run)
 def release(actor: Actor, run: Run, how: str, *, memory_limit_mb: int | None = None, now: datetime) -> Run:
     """Plan a new run in place of one that was quarantined, of the task's current version with its parameters.
 

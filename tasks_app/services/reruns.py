@@ -13,7 +13,9 @@ from django.utils.translation import gettext as _
 
 from access_app import audit
 from access_app.actors import Actor
+from access_app.approval_models import Kind
 from access_app.roles import Verb, holds, require
+from access_app.second_person import held
 from tasks_app import transitions
 from tasks_app.dependencies import TriggerRule, closure
 from tasks_app.errors import NotFound, PermissionRefused, WrongState
@@ -21,6 +23,7 @@ from tasks_app.models import Run, RunDependency, RunPeriod
 from tasks_app.models.run import RunType
 from tasks_app.planning import Firing, freeze_edges, run_row
 from tasks_app.run_limits import RunLimits
+from tasks_app.services import places
 from tasks_app.states import TERMINAL, RunState
 from tasks_app.wakeup import nudge
 
@@ -54,6 +57,7 @@ def has_failed_point(run: Run) -> bool:
     return len(states) > 1 and found <= TERMINAL and not found.isdisjoint(FAILED)
 
 
+@held(Kind.RUN, "runs.rerun_failed", places.of_firing)
 def rerun_failed(actor: Actor, run: Run, *, now: datetime) -> Run:
     """Run the firing that the run belongs to again from where it failed; returns the first new run, the new root.
 

@@ -13,7 +13,9 @@ from django.utils.translation import gettext as _
 
 from access_app import audit
 from access_app.actors import Actor
+from access_app.approval_models import Kind
 from access_app.roles import Verb, require
+from access_app.second_person import held
 from tasks_app import executors
 from tasks_app.concurrency_keys import key_of
 from tasks_app.ending import ask_to_end
@@ -24,7 +26,7 @@ from tasks_app.models.run import RunType
 from tasks_app.models.task import PRIORITY_NAMES
 from tasks_app.planning import Firing, plan_runs
 from tasks_app.queries import get_visible
-from tasks_app.services import secrets
+from tasks_app.services import places, secrets
 from tasks_app.services.pauses import require_taking_runs
 from tasks_app.services.reruns import same_part
 from tasks_app.states import TERMINAL, RunState
@@ -44,6 +46,7 @@ class Request:
     not_before: datetime | None = None
 
 
+@held(Kind.RUN, "runs.trigger", places.of_task, data=(Request,), nothing_new=lambda answer: not answer[1])
 def trigger(actor: Actor, task: Task, request: Request, *, now: datetime) -> tuple[Run, bool]:
     """Plan a run of the task now. Returns the run and whether it is new: the same key gives the same run.
 
@@ -55,6 +58,7 @@ def trigger(actor: Actor, task: Task, request: Request, *, now: datetime) -> tup
     return get_visible(Run.objects.select_related("task", "version"), ids[0]), created == 1
 
 
+@held(Kind.RUN, "runs.trigger_batch", places.of_task, data=(Request,), nothing_new=lambda answer: not answer[1])
 def trigger_batch(actor: Actor, task: Task, requests: Sequence[Request], *, now: datetime) -> tuple[list[int], int]:
     """Plan a run for each request, up to 10,000, in a handful of statements.
 
@@ -101,6 +105,7 @@ def _ask_to_end(actor: Actor, run: Run, now: datetime, *, kill: bool) -> Run:
     return run
 
 
+@held(Kind.RUN, "runs.rerun", places.of_run)
 def rerun(actor: Actor, run: Run, *, now: datetime) -> Run:
     """Plan a new run of the task's current version with the parameters of this one, which must be over.
 

@@ -14,7 +14,9 @@ from django.utils.translation import gettext as _
 
 from access_app import audit
 from access_app.actors import Actor
+from access_app.approval_models import Kind
 from access_app.roles import Verb, require
+from access_app.second_person import held
 from tasks_app import calendar_rows, catch_up, cron, ledger
 from tasks_app.allowance import Fire, latest_start, outlook
 from tasks_app.calendar_documents import CalendarError
@@ -23,6 +25,7 @@ from tasks_app.errors import InvalidInput, NotFound
 from tasks_app.models import Schedule, Task
 from tasks_app.models.schedule import ScheduleKind
 from tasks_app.queries import calendars_visible_to, get_visible
+from tasks_app.services import places
 from tasks_app.services.schedule_rules import (
     ENGINE_FIELDS,
     FIELDS,
@@ -55,6 +58,7 @@ __all__ = [
 _TICK = timedelta(microseconds=1)
 
 
+@held(Kind.EDIT, "schedules.create", places.of_task)
 def create(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime) -> Schedule:
     """Add a schedule to the task. `fields` are those of FIELDS. Raises InvalidInput at the field that is wrong, and
     NotFound when the task was deleted meanwhile."""
@@ -71,6 +75,7 @@ def create(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime) -
     return schedule
 
 
+@held(Kind.EDIT, "schedules.update", places.of_schedule, tag=etag)
 def update(
     actor: Actor, schedule: Schedule, fields: dict[str, Any], *, now: datetime, expected: str | None = None
 ) -> Schedule:
@@ -129,6 +134,7 @@ def check_new_project(task: Task) -> None:
             raise InvalidInput(project=why % {"name": str(schedule.calendar)}) from error
 
 
+@held(Kind.EDIT, "schedules.delete", places.of_schedule, tag=etag)
 def delete(actor: Actor, schedule: Schedule, *, now: datetime, expected: str | None = None) -> None:
     """Remove the schedule with its ledger; its runs stay."""
     require(actor, Verb.EDIT, schedule.task.project_id)

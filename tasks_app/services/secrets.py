@@ -12,12 +12,15 @@ from django.utils.translation import gettext as _
 
 from access_app import audit, encryption
 from access_app.actors import Actor
+from access_app.approval_models import Kind
 from access_app.models import Secret
 from access_app.roles import Verb, require
+from access_app.second_person import held
 from tasks_app import secret_names
 from tasks_app.errors import InvalidInput
 from tasks_app.models import Task, TaskVersion
 from tasks_app.queries import get_visible
+from tasks_app.services import places
 
 MOST_BYTES = 64 * 1024
 MOST_TASKS = 1000
@@ -27,6 +30,7 @@ FIELDS = ("project", "name", *COLUMNS, "value", "tasks")
 VALUE_CHANGED = "changed"
 
 
+@held(Kind.SECRET, "secrets.create", places.of_project_fields)
 def create(actor: Actor, fields: dict[str, Any], *, now: datetime) -> Secret:
     """Create a secret from FIELDS. Raises InvalidInput at the field that is wrong, NotFound or PermissionRefused for
     the project."""
@@ -46,6 +50,7 @@ def create(actor: Actor, fields: dict[str, Any], *, now: datetime) -> Secret:
     return secret
 
 
+@held(Kind.SECRET, "secrets.update", places.of_secret)
 def update(actor: Actor, secret: Secret, fields: dict[str, Any], *, now: datetime) -> Secret:
     """Change description, value or grants; runs that start from now on have the new value.
 
@@ -70,6 +75,7 @@ def update(actor: Actor, secret: Secret, fields: dict[str, Any], *, now: datetim
     return secret
 
 
+@held(Kind.SECRET, "secrets.delete", places.of_secret)
 def delete(actor: Actor, secret: Secret, *, now: datetime) -> None:
     """Delete the secret. Runs of tasks that name it fail from now on: see `users_of`."""
     require(actor, Verb.MANAGE_SECRETS, secret.project_id)

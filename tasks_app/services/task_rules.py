@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.apps import apps
 from django.db.models import Max, Q
@@ -28,6 +29,17 @@ MOST_DEATHS = 100
 WITHOUT_PROCESS = ("http", "sql")
 # A worker that stopped may come back; one that did so longer ago is forgotten.
 WORKER_KNOWN_FOR = timedelta(days=1)
+
+
+MOST_TAGS = 20
+LONGEST_TAG = 50
+
+
+def check_tags(tags: Any) -> None:
+    """Raises InvalidInput at `tags` unless they are a few short words."""
+    fine = isinstance(tags, list) and len(tags) <= MOST_TAGS and len(set(map(str, tags))) == len(tags)
+    if not fine or not all(isinstance(tag, str) and 0 < len(tag) <= LONGEST_TAG and tag.isprintable() for tag in tags):
+        raise InvalidInput(tags=_("Give up to 20 different words of up to 50 characters."))
 
 
 def check_limits(task: Task, version: TaskVersion) -> None:

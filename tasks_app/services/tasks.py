@@ -11,18 +11,20 @@ from django.utils.translation import gettext as _
 
 from access_app import audit
 from access_app.actors import Actor
+from access_app.approval_models import Kind
 from access_app.roles import Verb, require
+from access_app.second_person import held
 from tasks_app import executors, transitions
 from tasks_app.errors import InvalidInput
 from tasks_app.models import Run, RunDependency, Schedule, Task, TaskVersion
 from tasks_app.models.schedule import ScheduleKind
-from tasks_app.services import schedules, secrets
+from tasks_app.services import places, schedules, secrets
 from tasks_app.services.locks import locked_task
 from tasks_app.services.pauses import pause, resume
 from tasks_app.services.resources import default_pool
 from tasks_app.services.tags import check_tag, etag
 from tasks_app.services.task_resources import amounts_of, set_amounts
-from tasks_app.services.task_rules import check_limits, check_weight
+from tasks_app.services.task_rules import check_limits, check_tags, check_weight
 from tasks_app.states import Reason, RunState
 from tasks_app.wakeup import nudge
 
@@ -32,6 +34,7 @@ TASK_FIELDS = (
     "name",
     "description",
     "task_type",
+    "tags",
     "pool",
     "priority",
     "overlap",
@@ -73,6 +76,7 @@ MOST_RETRIES = 1000
 DELETE_BATCH = 2000
 
 
+@held(Kind.EDIT, "tasks.create", places.of_task_fields)
 def create(actor: Actor, fields: dict[str, Any], *, now: datetime, paused: bool = False) -> Task:
     """Create a task with its first version and, where `schedule` is a cron string, its schedule.
 
@@ -102,6 +106,7 @@ def create(actor: Actor, fields: dict[str, Any], *, now: datetime, paused: bool 
     return task
 
 
+@held(Kind.EDIT, "tasks.update", places.of_task, tag=etag)
 def update(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime, expected: str | None = None) -> Task:
     """Change some fields; a change of how the task is executed adds a version. Runs in flight keep theirs.
 
@@ -146,6 +151,7 @@ def update(actor: Actor, task: Task, fields: dict[str, Any], *, now: datetime, e
     return task
 
 
+@held(Kind.EDIT, "tasks.delete", places.of_task, tag=etag)
 def delete(actor: Actor, task: Task, *, now: datetime, expected: str | None = None) -> None:
     """Delete the task with its schedules and history. Workers end what is still running of it at their next beat.
 
@@ -223,6 +229,7 @@ def _validate(task: Task, version: TaskVersion) -> None:
     for text in ("name", "description", "task_type"):
         if "\x00" in getattr(task, text):
             raise InvalidInput(**{text: _("This must not contain a NUL character.")})
+    check_tags(task.tags)
     check_limits(task, version)
     try:
         task.clean_fields(exclude=["version"])

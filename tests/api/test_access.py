@@ -15,10 +15,12 @@ from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from access_app import runtime
-from access_app.actors import system_actor
+from access_app import approval_rules, approvals, runtime
+from access_app.actors import system_actor, user_actor
+from access_app.approval_models import ApprovalPolicy, ApprovalRequest
 from access_app.models import AuditEntry, Secret
 from access_app.roles import ROLE_ORDER, grant
+from access_app.second_person import ApprovalRequired
 from tasks_app.models import Calendar, Project, Resource, Run, Schedule, Task
 from tasks_app.services import backfills, calendars, dependencies, runs, schedules, secrets
 from tests.api.client import NOOP, is_problem
@@ -64,6 +66,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "api/projects"): {"name": "new"},
     ("POST", "api/projects/<int:project_id>/members"): {"user": "charlie", "role": "viewer"},
     ("POST", "api/projects/<int:project_id>/groups"): {"group": "ops", "role": "viewer"},
+    ("POST", "api/approval-rules"): {"project": "analytics", "runs": True},
+    ("POST", "api/approvals/<int:approval_id>/break-glass"): {"reason": "now"},
     ("POST", "api/users"): {"username": "new"},
     ("PATCH", "api/users/<int:user_id>"): {"email": "new@example.org"},
     ("POST", "api/groups"): {"name": "new"},
@@ -111,6 +115,12 @@ LEAST_ROLE = {
     ("POST", "api/runs/<int:run_id>/release"): "operator",
     ("POST", "api/runs/<int:run_id>/hold"): "operator",
     ("POST", "api/runs/<int:run_id>/unhold"): "operator",
+    ("POST", "api/approvals/<int:approval_id>/approve"): "operator",
+    ("POST", "api/approvals/<int:approval_id>/deny"): "operator",
+    ("POST", "api/approvals/<int:approval_id>/break-glass"): "admin",
+    ("POST", "api/approvals/<int:approval_id>/review"): "admin",
+    ("POST", "api/approval-rules"): "admin",
+    ("DELETE", "api/approval-rules/<int:rule_id>"): "admin",
     ("POST", "api/projects/<int:project_id>/members"): "admin",
     ("DELETE", "api/projects/<int:project_id>/members/<str:username>"): "admin",
     ("POST", "api/projects/<int:project_id>/groups"): "admin",
@@ -174,6 +184,7 @@ def objects(make_task, alice, project):
     worker = Worker.objects.create(
         id=uuid4(), name="w", host="h", pid=1, pool=task.pool, slots=1, started_at=now, beat_at=now, lease_until=now
     )
+    rule, approval = waiting_approval(third, now)
     BODIES["POST", "api/dependencies"] = {"upstream": task.pk, "downstream": other.pk}
     return {
         "task_id": task.pk,
@@ -188,11 +199,24 @@ def objects(make_task, alice, project):
         "secret_id": secrets.create(system, {"project": task.project, "name": "S", "value": "value"}, now=now).pk,
         "key_id": key.pk,
         "worker_id": worker.pk,
+        "approval_id": approval.pk,
+        "rule_id": rule.pk,
         "username": "alice",
         "user_id": alice.pk,
         "group_id": group.pk,
         "worker_key_id": worker_keys.create(system, name="k", pools=[task.pool], now=now)[0].pk,
     }
+
+
+def waiting_approval(task: Task, now: datetime) -> tuple[ApprovalPolicy, ApprovalRequest]:
+    """A request for a run of the task, and the rule that asked for it and holds nothing any more."""
+    rule = approval_rules.create(system_actor(), task.project, "", {"runs": True}, now=now)
+    asker = get_user_model().objects.create_superuser("asker")
+    with pytest.raises(ApprovalRequired) as required:
+        runs.trigger(user_actor(asker), task, runs.Request(), now=now)
+    request = approvals.ask(required.value)
+    ApprovalPolicy.objects.filter(pk=rule.pk).update(tag="of no task")
+    return rule, request
 
 
 def filled(route: str, objects: dict[str, Any]) -> str:
@@ -334,8 +358,8 @@ def test_each_write_needs_its_role_and_no_less(api, project, charlie, objects, f
         assert everything()[:-1] == before
         for method, route in WRITES:
             if LEAST_ROLE.get((method, route)) == role:
-                # A waiting run cannot be run again, nor is it in quarantine: past the check of the role.
-                done = {409} if route.endswith(("rerun", "release")) else {200, 201, 202, 204}
+                # Past the check of the role: a waiting run cannot be run again, nor is there anything to review.
+                done = {409} if route.endswith(("rerun", "release", "review")) else {200, 201, 202, 204}
                 answer = undone(partial(ask, client, method, route, objects))
                 findings.expect(answer, done, role, method, route)
 

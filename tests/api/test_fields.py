@@ -48,6 +48,7 @@ VALUES: dict[str, dict[str, dict[str, Any]]] = {
         "schedule": {"schedule": "0 5 * * *"},
         "priority": {"priority": "high"},
         "open_files_limit": {"open_files_limit": 64},
+        "tags": {"tags": ["payroll"]},
         "never_retry": {"never_retry": {"exit_codes": [2]}},
         "overlap": {"overlap": "skip", "max_concurrent": 1},
         "concurrency_key": {"concurrency_key": "{{ params.x }}"},
