@@ -61,11 +61,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]
     for item in items:
-        if item.get_closest_marker("serial"):
-            item.add_marker(pytest.mark.xdist_group("serial"))
         for part in PARTS:
             if item.get_closest_marker(part) and (reason := environment.missing_part(part)):
                 item.add_marker(pytest.mark.skip(reason=reason))
+    if not _is_first_process(config):
+        _spread(items)
+
+
+def _spread(items: list[pytest.Item]) -> None:
+    """Tests that start processes wait for the most part, and for much at once when several run beside each other: among
+    those that compute they cost the least time, and disturb each other the least."""
+    parts: dict[bool, list[pytest.Item]] = {True: [], False: []}
+    for item in items:
+        parts[item.get_closest_marker("processes") is not None].append(item)
+    places = {item: (place + 0.5) / len(part) for part in parts.values() for place, item in enumerate(part)}
+    items.sort(key=places.__getitem__)
 
 
 def _uses_database(item: pytest.Item) -> bool:
@@ -220,7 +230,7 @@ def stack_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def process_stack(stack_template: str, tmp_path: Any) -> Iterator[Any]:
-    """A tests.services.ProcessStack of real processes; mark the test serial, postgresql and rabbitmq."""
+    """A tests.services.ProcessStack of real processes; mark the test `processes`, postgresql and rabbitmq."""
     from tests.services import ProcessStack
 
     stack = ProcessStack(tmp_path, stack_template)

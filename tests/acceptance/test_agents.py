@@ -21,7 +21,7 @@ from kombu import Connection
 from scripts.probes import RABBITMQ
 from tests.services import Child, ProcessStack
 
-pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.processes, pytest.mark.postgresql, pytest.mark.rabbitmq]
 FAST = {"SCHEDULER_HEARTBEAT_SECONDS": "1", "SCHEDULER_LEASE_SECONDS": "5", "SCHEDULER_AGENT_POLL_SECONDS": "0.2"}
 
 

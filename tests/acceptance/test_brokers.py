@@ -19,7 +19,7 @@ from tests.services import ProcessStack
 from tests.workers_app import redis_keys
 from workers_app import brokers
 
-pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq, pytest.mark.redis]
+pytestmark = [pytest.mark.processes, pytest.mark.postgresql, pytest.mark.rabbitmq, pytest.mark.redis]
 
 STREAMS = REDIS.url().replace("redis://", "redis-stream://", 1)
 # In the phase before the first move, between the moves, and after the last.

@@ -23,7 +23,7 @@ from kombu import Connection
 from scripts.probes import RABBITMQ
 from tests.services import ADMIN_PASSWORD, ProcessStack
 
-pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.processes, pytest.mark.postgresql, pytest.mark.rabbitmq]
 # Signs that are written differently in addresses, JSON, HTML and shells.
 CANARY = 'Kanari/c6ceb535a70b01bd894b1189+"x\'y" & e1cd422d'
 DIGEST = hashlib.sha256(CANARY.encode()).hexdigest()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.acceptance.work import RECOVERY_SECONDS, run_code, say, states, trigger
 
-pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.processes, pytest.mark.postgresql, pytest.mark.rabbitmq]
 GRACE = 2
 CALLABLES = "tests.workers_app.callables"
 CREATE = """

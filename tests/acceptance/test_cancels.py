@@ -7,7 +7,7 @@ import pytest
 from tests.acceptance.work import NOOP, RECOVERY_SECONDS, run_code, say, states
 from tests.invariants import assert_invariants_hold
 
-pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.processes, pytest.mark.postgresql, pytest.mark.rabbitmq]
 CHAINS, CANCELS = 30, 40
 # `first` fails once, so that cancels also meet runs that are between two attempts; `last` starts whatever became of
 # `middle`. All runs of a chain are there from the start.

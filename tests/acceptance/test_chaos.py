@@ -15,7 +15,7 @@ import pytest
 from tests.acceptance.work import LONG, RECOVERY_SECONDS, run_code, say, states
 from tests.services import Child, ProcessStack
 
-pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.processes, pytest.mark.postgresql, pytest.mark.rabbitmq]
 
 SECONDS = 180 if LONG else 20
 # Every other second a task of each policy, each with a downstream task of which some fail; a limit, a pool, retries.

@@ -11,7 +11,7 @@ from tests.acceptance.work import LONG, NOOP, RECOVERY_SECONDS, create_task, say
 from tests.proxy import Proxy
 from workers_app.marks import marked
 
-pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.processes, pytest.mark.postgresql, pytest.mark.rabbitmq]
 
 
 def test_an_outage_of_the_database_longer_than_the_lease_costs_no_run_and_no_worker(stack, tmp_path, capsys):

@@ -18,7 +18,7 @@ from scripts.private_servers import free_port
 from tests.services import Child, manage, stack_environment
 from tests.workers_app.jobs import wait_until
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.processes
 
 
 class Embedded:

@@ -14,7 +14,7 @@ from tests.workers_app.jobs import is_alive
 from workers_app.folders import root
 from workers_app.marks import marked
 
-pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.processes, pytest.mark.postgresql, pytest.mark.rabbitmq]
 # Each starts what lives long: in its group, outside of it, and without anything of its environment.
 LEAVES = (
     "sleep 301 & setsid sleep 302 & setsid env -i sleep 303 & "

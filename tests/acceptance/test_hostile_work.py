@@ -19,7 +19,7 @@ from tests.services import Child, ProcessStack
 from workers_app import messages
 from workers_app.marks import marked
 
-pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.processes, pytest.mark.postgresql, pytest.mark.rabbitmq]
 ATTEMPTS_OF_ONE = "select count(*) from tasks_app_run where attempt <> 1"
 
 

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.many_at_once import measure
 from tests.acceptance.work import LONG, say
 
-pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.processes, pytest.mark.postgresql, pytest.mark.rabbitmq]
 RUNS, SECONDS = (1000, 60) if LONG else (100, 5)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests import environment
 
-pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.processes, pytest.mark.postgresql, pytest.mark.rabbitmq]
 
 
 def test_a_triggered_run_goes_through_two_dispatchers_and_a_worker_to_its_output(process_stack):

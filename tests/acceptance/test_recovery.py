@@ -17,7 +17,7 @@ from scripts.probes import RABBITMQ
 from tests.acceptance.work import LONG, RECOVERY_SECONDS, create_schedules, create_sleepers, create_task, say, trigger
 from tests.proxy import Proxy
 
-pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.processes, pytest.mark.postgresql, pytest.mark.rabbitmq]
 
 
 def test_every_instant_of_many_schedules_gets_one_run_although_a_dispatcher_is_killed(stack, capsys):

@@ -31,7 +31,7 @@ schedules.create(system_actor(), task, {"expression": "* * * * *", "catch_up": "
 """
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_several_processes_write_to_one_file_without_an_error_or_a_loss(tmp_path):
     database = tmp_path / "scheduler.sqlite3"
     environ = {**os.environ, "DATABASE_URL": f"sqlite:///{database}", "SCHEDULER_DATA_DIR": str(tmp_path)}

@@ -23,7 +23,7 @@ def installed(name: str) -> None:
         pytest.skip(f"{NOT_RUN}the start of a private {name}, not installed")
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 @pytest.mark.parametrize("server", [POSTGRESQL, RABBITMQ, REDIS], ids=lambda server: server.name)
 def test_a_private_server_answers_and_leaves_nothing_behind(server, tmp_path):
     installed(server.name)

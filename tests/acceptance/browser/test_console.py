@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.acceptance.browser.conftest import Installation
 
-pytestmark = [pytest.mark.serial, pytest.mark.browser]
+pytestmark = [pytest.mark.processes, pytest.mark.browser]
 SECONDS = 1000
 PATIENCE = 30 * SECONDS
 

@@ -16,7 +16,7 @@ from tests.acceptance.chaos.points import ACTION, CRASHED, POINT, POINTS, Action
 from tests.acceptance.work import RECOVERY_SECONDS, say
 from tests.services import Child, ProcessStack
 
-pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.processes, pytest.mark.postgresql, pytest.mark.rabbitmq]
 
 ALWAYS = ("before publish",)
 COMMANDS = {

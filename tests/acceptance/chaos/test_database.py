@@ -19,7 +19,7 @@ from tests.acceptance.chaos.load import QUICK, schedule_work, wait_until_over
 from tests.acceptance.work import LONG, RECOVERY_SECONDS, create_task, say, states, trigger
 from tests.services import ProcessStack, create_template
 
-pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.processes, pytest.mark.postgresql, pytest.mark.rabbitmq]
 
 MOST_CONNECTIONS = 40
 AWAY_SECONDS = 20 if LONG else 4

@@ -22,7 +22,7 @@ from tests.services import Child, ProcessStack
 from tests.workers_app import redis_keys
 from workers_app import brokers
 
-pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq, pytest.mark.redis]
+pytestmark = [pytest.mark.processes, pytest.mark.postgresql, pytest.mark.rabbitmq, pytest.mark.redis]
 
 BAD_SECONDS = 120.0 if LONG else 6.0
 RESET_SECONDS = 2.0

@@ -20,7 +20,7 @@ from tests.acceptance.work import LONG, RECOVERY_SECONDS, create_task, say, stat
 from tests.services import Child, ProcessStack
 from workers_app.marks import Origin, marked
 
-pytestmark = [pytest.mark.serial, pytest.mark.postgresql, pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.processes, pytest.mark.postgresql, pytest.mark.rabbitmq]
 
 KILLS = 200 if LONG else 30 if CHAOS else 10
 MEDIAN_SECONDS = 20
