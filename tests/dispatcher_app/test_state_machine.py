@@ -47,3 +47,21 @@ def test_the_machine_finds_a_planted_fault(fault: Fault, monkeypatch):
     fault.plant(monkeypatch)
     with pytest.raises((AssertionError, DatabaseFault)):
         run_state_machine_as_test(machine_with(fault.features), settings=SEARCH)
+
+
+def test_the_machine_sees_that_a_message_of_an_earlier_attempt_was_taken_for_its_own(monkeypatch):
+    """The walk seldom comes there."""
+    fault = next(fault for fault in FAULTS if fault.name == "a claim does not ask for the attempt")
+    machine = Machine()
+    machine.begin(features=set(), policy="allow", trigger_rule="all_success", catch_up="none", limit=3)
+    machine.trigger(which=0, key=None, later=0)
+    machine.tick(0)
+    machine.deliver(0, 0)
+    machine.attempt_ends(0, "fail")
+    machine.time_passes(61)
+    machine.tick(0)
+    machine.deliver_an_old_one(0, 0)
+    fault.plant(monkeypatch)
+    with pytest.raises(AssertionError, match=r"not by this step: .* queued 2 -> running 2"):
+        machine.deliver_an_old_one(0, 0)
+    machine.teardown()

@@ -31,8 +31,15 @@ class Work(Ground):
     @precondition(lambda self: self.world.broker.history)
     @rule(message=st.integers(0, 29), hand=pick)
     def deliver_an_old_one(self, message: int, hand: int) -> None:
+        """If there is one, of an attempt that is over while the next one is announced: there it can do harm."""
         history = self.world.broker.history
-        self._take(history[message % len(history)], hand)
+        stale = [one for one in history if any(self._is_stale(*pair) for pair in one[1])]
+        messages = stale or history
+        self._take(messages[message % len(messages)], hand)
+
+    def _is_stale(self, id: int, attempt: int) -> bool:
+        run = self.runs.get(id)
+        return run is not None and run.state == "queued" and run.attempt != attempt
 
     def _take(self, message: Any, hand: int) -> None:
         pool, pairs = message
