@@ -31,7 +31,7 @@ ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
 	@status=0; \
-	$(BIN)/python -m pytest -n 3 || status=$$?; \
+	$(BIN)/python -m pytest -n 2 || status=$$?; \
 	TEST_DB=sqlite $(BIN)/python -m pytest -n 2 -m "not processes" --database-only $(CORE_TESTS) || status=$$?; \
 	exit $$status
 endif

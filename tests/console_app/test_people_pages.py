@@ -41,10 +41,10 @@ def test_an_administrator_sees_all_users_with_their_roles_by_project_and_by_grou
 
 
 def test_an_administrator_of_a_project_sees_and_gives_the_roles_of_that_project_alone(as_alice, charlie, project):
-    other = Project.objects.create(name="secret")
+    other = Project.objects.create(name="elsewhere")
     page = as_alice.get("/access/")
     assert [row for row, _cells in page.context["rows"]] == [project]
-    assert "secret" not in page.text and "users" not in page.context
+    assert "elsewhere" not in page.text and "users" not in page.context
     assert as_alice.get(f"/access/projects/{other.pk}/").status_code == 404
     given = {"kind": "user", "name": "charlie", "role": "editor"}
     assert as_alice.post(f"/access/projects/{other.pk}/", given).status_code == 404
