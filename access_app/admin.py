@@ -124,6 +124,10 @@ class InstallationAdmin(SchedulerAdmin):
         return administers(request)
 
 
+class MadeElsewhereAdmin(ReadOnlyAdmin, InstallationAdmin):
+    """A page of what is made at other doors, for the same administrators: to look at, and to end by an action."""
+
+
 class ServiceAdmin(SchedulerAdmin):
     """A page of what people write: its form (a ServiceForm) writes through the service, and so does `delete_row`."""
 
@@ -232,8 +236,9 @@ class ApiKeyAdmin(InstallationAdmin):
 
 
 @admin.register(WorkerKey)
-class WorkerKeyAdmin(InstallationAdmin):
-    """Worker keys are made where they can be shown once (API, console, command); here they are revoked."""
+class WorkerKeyAdmin(MadeElsewhereAdmin):
+    """Worker keys are made where they can be shown once (API, console, command); here they are revoked. A revoked key
+    stays: workers and the audit trail name it."""
 
     list_display = ("name", "prefix", "pools_shown", "created_by", "created_at", "last_used_at", "revoked_at")
     list_select_related = ("created_by",)
@@ -253,16 +258,6 @@ class WorkerKeyAdmin(InstallationAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WorkerKey]:
         return super().get_queryset(request).prefetch_related("pools")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # A revoked key stays: workers and the audit trail name it.
-        return False
 
 
 @admin.register(AuditEntry)

@@ -13,12 +13,12 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from access_app import sign_in, tokens
-from access_app.admin import InstallationAdmin, actor_of
+from access_app.admin import MadeElsewhereAdmin, actor_of
 from access_app.models import TokenFamily
 
 
 @admin.register(TokenFamily)
-class TokenFamilyAdmin(InstallationAdmin):
+class TokenFamilyAdmin(MadeElsewhereAdmin):
     list_display = ("user", "address", "created_at", "refreshed_at", "expires_at", "revoked_at", "revoked_why")
     list_select_related = ("user",)
     search_fields = ("user__username", "address__exact")
@@ -32,19 +32,9 @@ class TokenFamilyAdmin(InstallationAdmin):
             name = family.user.get_username()
             messages.success(request, gettext("The tokens of %(name)s are revoked.") % {"name": name})
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # They are deleted once they are over.
-        return False
-
 
 @admin.register(AccessAttempt)
-class FailureAdmin(InstallationAdmin):
+class FailureAdmin(MadeElsewhereAdmin):
     list_display = ("username", "ip_address", "failures_since_start", "attempt_time", "user_agent")
     search_fields = ("username", "ip_address__exact")
     fields = readonly_fields = list_display
@@ -55,12 +45,3 @@ class FailureAdmin(InstallationAdmin):
         for name, address in set(queryset.values_list("username", "ip_address")):
             sign_in.release(actor_of(request), name, address=address, now=timezone.now())
             messages.success(request, gettext("%(name)s may sign in again.") % {"name": name})
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
