@@ -26,6 +26,16 @@ def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
     return value
 
 
+def several(name: str, allowed: tuple[str, ...]) -> list[str]:
+    """Read words of `allowed`, separated by commas; raises ImproperlyConfigured for another one."""
+    given: list[str] = env.list(name, [])
+    words = [word.strip() for word in given if word.strip()]
+    for word in words:
+        if word not in allowed:
+            raise ImproperlyConfigured(f"{name} has {word!r}; it takes {' and '.join(allowed)}, split by commas.")
+    return words
+
+
 def place(name: str, default: str, schemes: tuple[str, ...]) -> str:
     """Read a place: the word `default`, or an address of one of the schemes; raises ImproperlyConfigured otherwise."""
     value: str = env.str(name, default)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from scheduler_site.env import PRODUCTION, env, networks
+from scheduler_site.env import PRODUCTION, env, networks, several
 
 # --- Where requests may come from -----------------------------------------------------------------------------------
 # Address ranges of clients; empty: everywhere. And the proxies whose word about the client is believed.
@@ -59,7 +59,7 @@ SECURE_HSTS_SECONDS = 31536000 if PRODUCTION else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SCHEDULER_HSTS_SUBDOMAINS", False)
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 # Connections that may go without TLS since the network between is private: database, broker.
-SCHEDULER_PLAINTEXT: list[str] = env.list("SCHEDULER_PLAINTEXT", [])
+SCHEDULER_PLAINTEXT = several("SCHEDULER_PLAINTEXT", ("database", "broker"))
 # Origins whose pages may use the API; never with the cookies of somebody who is signed in.
 CORS_ALLOWED_ORIGINS: list[str] = env.list("SCHEDULER_CORS_ORIGINS", [])
 CORS_ALLOW_ALL_ORIGINS = "*" in CORS_ALLOWED_ORIGINS

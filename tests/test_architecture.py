@@ -149,7 +149,7 @@ def test_every_url_name_that_templates_and_code_use_exists():
 def test_every_variable_that_is_read_is_documented_and_no_other():
     documented = set(re.findall(r"^\| `([A-Z0-9_]+)`", (ROOT / "docs" / "configuration.md").read_text(), re.MULTILINE))
     readers = re.compile(
-        r"\b(?:env\.\w+|choice|place|positive|database|networks|environ\.get|getenv)\(\s*\"([A-Z0-9_]+)\""
+        r"\b(?:env\.\w+|choice|place|positive|database|networks|several|environ\.get|getenv)\(\s*\"([A-Z0-9_]+)\""
     )
     read = {name for path in SOURCE for name in readers.findall(path.read_text())} - {"PORT"}
     assert read - documented == set()

@@ -39,6 +39,16 @@ def test_address_ranges_are_read_at_start_and_not_at_the_first_request(monkeypat
         env.networks("SCHEDULER_HTTP_ALLOW")
 
 
+def test_a_word_that_lifts_no_guard_is_refused_at_start(monkeypatch):
+    words = ("database", "broker")
+    for text, expected in (("", []), ("broker", ["broker"]), ("database, broker", ["database", "broker"])):
+        monkeypatch.setenv("SCHEDULER_PLAINTEXT", text)
+        assert env.several("SCHEDULER_PLAINTEXT", words) == expected
+    monkeypatch.setenv("SCHEDULER_PLAINTEXT", "database,brokers")
+    with pytest.raises(ImproperlyConfigured, match=r"SCHEDULER_PLAINTEXT has 'brokers'; it takes database and broker"):
+        env.several("SCHEDULER_PLAINTEXT", words)
+
+
 def test_connections_of_sql_runs_have_the_name_that_their_variable_ends_in(monkeypatch, tmp_path):
     (tmp_path / "url").write_text("sqlite:////srv/shop.sqlite3\n")
     monkeypatch.setenv("SHOP_SQL_REPORTS", "postgres://one:word@db.example/reports")
